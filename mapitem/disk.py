@@ -1,0 +1,115 @@
+"""The few things the log asks of the operating system, in one place.
+
+The log reaches files through a ``Disk`` alone, so that a test can put a simulated one under it. Methods raise
+``OSError`` and know nothing of what they carry.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_BINARY = getattr(os, "O_BINARY", 0)
+_sync_data = getattr(os, "fdatasync", os.fsync)
+
+if sys.platform == "darwin":
+    # There fsync only hands the data to the drive, which may keep it in its cache for long.
+    from fcntl import F_FULLFSYNC, fcntl
+
+    def _sync_data(descriptor: int) -> None:
+        fcntl(descriptor, F_FULLFSYNC)
+
+
+class Disk:
+    """The real one. Descriptors are the operating system's, offsets and sizes are in bytes."""
+
+    def exists(self, path: str) -> bool:
+        """Whether the name is taken, be it by a link that leads nowhere."""
+        return os.path.lexists(path)
+
+    def type(self, path: str) -> int:
+        """What the name stands for, as ``st_mode`` says it (see ``stat``)."""
+        return os.stat(path).st_mode
+
+    def open_read(self, path: str) -> int:
+        """A descriptor for reading an existing file."""
+        return os.open(path, os.O_RDONLY | _BINARY)
+
+    def open_write(self, path: str) -> int:
+        """A descriptor for reading and writing an existing file."""
+        return os.open(path, os.O_RDWR | _BINARY)
+
+    def create(self, path: str, mode: int) -> int:
+        """A descriptor for a new, empty file, or an old one emptied."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _BINARY, mode)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def size(self, descriptor: int) -> int:
+        return os.fstat(descriptor).st_size
+
+    def mode(self, descriptor: int) -> int:
+        """The permission bits."""
+        return os.fstat(descriptor).st_mode & 0o7777
+
+    def set_mode(self, descriptor: int, mode: int) -> None:
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, mode)
+
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        """Up to ``length`` bytes from ``offset``; fewer only at the end of the file."""
+        parts = []
+        while length > 0:
+            part = self._pread(descriptor, length, offset)
+            if not part:
+                break
+            parts.append(part)
+            length -= len(part)
+            offset += len(part)
+        return b"".join(parts)
+
+    def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+        """Write at ``offset`` and return how many bytes the operating system took, which may be fewer than given."""
+        return self._pwrite(descriptor, data, offset)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        os.ftruncate(descriptor, size)
+
+    def sync(self, descriptor: int) -> None:
+        """Return once the file's content and size are on the medium."""
+        _sync_data(descriptor)
+
+    def sync_directory(self, path: str) -> None:
+        """Return once the names in the directory of ``path`` are on the medium."""
+        if os.name == "nt":
+            return  # directories cannot be opened there, and the file system orders names itself
+        descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, source: str, target: str) -> None:
+        os.replace(source, target)
+
+    def remove(self, path: str) -> None:
+        os.unlink(path)
+
+    if hasattr(os, "pwrite"):
+
+        def _pread(self, descriptor: int, length: int, offset: int) -> bytes:
+            return os.pread(descriptor, length, offset)
+
+        def _pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+            return os.pwrite(descriptor, data, offset)
+
+    else:
+
+        def _pread(self, descriptor: int, length: int, offset: int) -> bytes:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.read(descriptor, length)
+
+        def _pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.write(descriptor, data)

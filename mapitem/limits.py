@@ -1,0 +1,310 @@
+"""What may be stored: keys, names, data, times to live, conditions (semantics K, D, T1, C1).
+
+The one place that knows the limits. It judges arguments and raises; it never looks at what a store holds.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from json import JSONEncoder
+from typing import TYPE_CHECKING
+
+from msgpack import Packer
+
+from mapitem.errors import DataTooLarge, InvalidData, InvalidKey, InvalidName, InvalidRevision, InvalidTTL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+MAX_TTL_SECONDS = 31_536_000
+MAX_DEPTH = 128
+
+_SID = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")
+_REVISION = re.compile(r"[0-9a-f]+|\*")
+
+
+class Limits:
+    """How large a key and an item's data may be; the service's limits by default (semantics D5).
+
+    ``max_key_chars`` counts Unicode code points and binds the names of maps too; ``max_data_bytes`` counts the bytes of
+    the data as compact JSON in UTF-8. They bind writes only: what is stored stays readable. Immutable, equal by value.
+    Raises ``ValueError`` unless both are whole numbers of at least 1.
+    """
+
+    __slots__ = ("_max_data_bytes", "_max_key_chars")
+
+    def __init__(self, max_key_chars: int = 320, max_data_bytes: int = 16_384) -> None:
+        for name, value in (("max_key_chars", max_key_chars), ("max_data_bytes", max_data_bytes)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be an int of at least 1, not {shown(value)}")
+        self._max_key_chars = max_key_chars
+        self._max_data_bytes = max_data_bytes
+
+    @property
+    def max_key_chars(self) -> int:
+        return self._max_key_chars
+
+    @property
+    def max_data_bytes(self) -> int:
+        return self._max_data_bytes
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Limits):
+            return NotImplemented
+        return (self._max_key_chars, self._max_data_bytes) == (other._max_key_chars, other._max_data_bytes)
+
+    def __hash__(self) -> int:
+        return hash((self._max_key_chars, self._max_data_bytes))
+
+    def __repr__(self) -> str:
+        return f"Limits(max_key_chars={self._max_key_chars}, max_data_bytes={self._max_data_bytes})"
+
+
+def shown(value: object) -> str:
+    """A wrong argument as a message shows it: short, and never failing, as the text of an endless int would."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+# ---------------------------------------------------------------- keys, names, ttl, conditions
+
+
+def is_text(value: object) -> bool:
+    """Whether ``value`` is exactly a ``str`` that UTF-8 can hold, which is to say without lone surrogates."""
+    if type(value) is not str:
+        return False
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_key(key: object, max_chars: int) -> None:
+    """Raise ``InvalidKey`` unless ``key`` can be one (K1, K2). No subclass of ``str`` can: it may lie."""
+    if type(key) is not str:
+        raise InvalidKey(f"a key must be a str, not {type(key).__name__}")
+    if not 1 <= len(key) <= max_chars:
+        raise InvalidKey(f"a key has 1 to {max_chars} characters, not {len(key)}")
+    if not is_text(key):
+        raise InvalidKey("a key must not hold lone surrogates, which UTF-8 cannot encode")
+
+
+def looks_like_sid(name: object) -> bool:
+    """Whether ``name`` has the form of a SID: two capitals and 32 hex digits (K5)."""
+    return type(name) is str and _SID.fullmatch(name) is not None
+
+
+def check_name(name: object, max_chars: int) -> None:
+    """Raise ``InvalidName`` unless ``name`` can be a map's unique name (K5)."""
+    try:
+        check_key(name, max_chars)
+    except InvalidKey as error:
+        raise InvalidName(str(error).replace("a key", "a map's name", 1)) from None
+    if looks_like_sid(name):
+        raise InvalidName("a map's name must not look like a SID (two capitals and 32 hex digits)")
+
+
+def check_ttl(ttl: object, what: str = "ttl") -> int | None:
+    """The ``ttl`` in whole seconds, or ``None``; ``InvalidTTL`` for anything else (T1)."""
+    if ttl is None:
+        return None
+    seconds = ttl
+    if type(ttl) is timedelta:
+        if ttl.microseconds:
+            raise InvalidTTL(f"{what} must be whole seconds, not {shown(ttl)}")
+        seconds = ttl.days * 86_400 + ttl.seconds
+    if type(seconds) is not int:
+        raise InvalidTTL(f"{what} must be a whole number of seconds (int or timedelta), not {shown(ttl)}")
+    if not 0 <= seconds <= MAX_TTL_SECONDS:
+        raise InvalidTTL(f"{what} must lie between 0 and {MAX_TTL_SECONDS} seconds, not {shown(ttl)}")
+    return seconds
+
+
+def check_given_ttl(ttl: object) -> int:
+    """As ``check_ttl``, for verbs to which ``None`` means nothing (W6)."""
+    seconds = check_ttl(ttl)
+    if seconds is None:
+        raise InvalidTTL("ttl must be given: a whole number of seconds, or 0 to clear the expiry")
+    return seconds
+
+
+def check_if_match(if_match: object) -> str | None:
+    """The condition as it was given; ``InvalidRevision`` unless it is ``None``, lower-case hex or ``"*"`` (C1)."""
+    if if_match is None:
+        return None
+    if type(if_match) is not str or _REVISION.fullmatch(if_match) is None:
+        raise InvalidRevision(f"if_match must be a revision (lower-case hex) or '*', not {shown(if_match)}")
+    return if_match
+
+
+# ---------------------------------------------------------------- data
+
+_NEST = frozenset({dict, list})
+_SCALARS = frozenset({type(None), bool, int, str})
+
+# No JSON text is more than six times as long as the same value packed: the worst are control characters, one byte
+# packed and "\u0000" in JSON, and "false," for the one byte of False.
+_JSON_PER_PACKED = 6
+# No JSON text is less than a third as long: the worst is "0.0," for the nine bytes of a float.
+_PACKED_PER_JSON = 3
+# Counting stops beyond ten times the limit (D3).
+_COUNT_UP_TO = 10
+
+_json_text = JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+# Packers are kept for the next caller: making one costs more than packing a small value. A packer serves one thread at
+# a time, and pop and append of a list are atomic.
+_idle_packers: list[Packer] = []
+
+
+def encode_data(data: object, max_bytes: int) -> bytes:
+    """``data`` as msgpack, a private copy. ``InvalidData`` or ``DataTooLarge`` if it may not be stored (D1, D3).
+
+    A value that is too small to exceed the limit is not encoded to JSON to find that out.
+    """
+    if not _is_plain(data, max_bytes * _COUNT_UP_TO):
+        raise _explain(data, max_bytes)
+    try:
+        packer = _idle_packers.pop()
+    except IndexError:
+        packer = Packer(strict_types=True)
+    try:
+        packed: bytes = packer.pack(data)
+    except (TypeError, ValueError, OverflowError):  # a lone surrogate or an int beyond 64 bits
+        raise _explain(data, max_bytes) from None
+    _idle_packers.append(packer)
+    if len(packed) * _JSON_PER_PACKED > max_bytes:
+        if len(packed) > max_bytes * _COUNT_UP_TO * _PACKED_PER_JSON:
+            raise _too_large(len(packed) // _PACKED_PER_JSON, max_bytes)
+        size = len(_json_text(data).encode())
+        if size > max_bytes:
+            raise _too_large(size, max_bytes)
+    return packed
+
+
+def _is_plain(data: object, max_nodes: int) -> bool:
+    """Whether every type in ``data`` is allowed, every float finite, and the whole neither too deep nor endless.
+
+    It goes level by level, so that depth needs no bookkeeping and a cycle shows as a level too many. What it leaves
+    to the packer: surrogates and huge ints. (Checking a container's types at once by ``set(map(type, …))`` costs
+    twice this.)
+    """
+    if type(data) is not dict:
+        return False
+    level: list[Any] = [data]
+    nodes = 0
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for container in level:
+            nodes += len(container)
+            if nodes > max_nodes:
+                return False
+            values = container
+            if type(container) is dict:
+                for key in container:
+                    if type(key) is not str:
+                        return False
+                values = container.values()
+            for value in values:
+                kind = type(value)
+                if kind is str or kind in _SCALARS:
+                    continue
+                if kind is float:
+                    if value - value != 0.0:
+                        return False
+                elif kind in _NEST:
+                    below.append(value)
+                else:
+                    return False
+        if not below:
+            return True
+        level = below
+    return False
+
+
+def _too_large(size: int, limit: int) -> DataTooLarge:
+    message = f"data of {size:,} bytes as compact JSON is over the limit of {limit:,}"
+    return DataTooLarge(message, size=size, limit=limit)
+
+
+def _explain(data: object, max_bytes: int) -> InvalidData | DataTooLarge:
+    """The error for data that was found wrong: walks it again, slowly and in order, for the place and the reason."""
+    problem = _scalar_problem(data) if type(data) is not dict else None
+    if type(data) is not dict:
+        return _invalid("$", problem or f"the top must be a dict, not {type(data).__name__}")
+    max_nodes = max_bytes * _COUNT_UP_TO
+    nodes = 0
+    open_ids = {id(data)}
+    bad = _bad_key(data)
+    if bad is not None:
+        return _invalid("$", bad)
+    stack: list[tuple[str, Any, Iterator[tuple[Any, Any]]]] = [("$", data, iter(data.items()))]
+    while stack:
+        path, container, children = stack[-1]
+        for step, value in children:
+            nodes += 1
+            if nodes > max_nodes:
+                # Every value takes at least a digit and a comma, so this many cannot fit.
+                return _too_large(2 * nodes, max_bytes)
+            if type(value) not in _NEST:
+                problem = _scalar_problem(value)
+                if problem is not None:
+                    return _invalid(_join(path, step), problem)
+                continue
+            here = _join(path, step)
+            if id(value) in open_ids:
+                return _invalid(here, "a cycle: the value contains itself")
+            if len(stack) == MAX_DEPTH:
+                return _invalid(here, f"nested deeper than {MAX_DEPTH} levels")
+            if type(value) is dict:
+                bad = _bad_key(value)
+                if bad is not None:
+                    return _invalid(here, bad)
+            open_ids.add(id(value))
+            stack.append((here, value, iter(value.items() if type(value) is dict else enumerate(value))))
+            break
+        else:
+            stack.pop()
+            open_ids.discard(id(container))
+    return _invalid("$", "it was changed while it was being written")
+
+
+def _bad_key(container: dict[Any, Any]) -> str | None:
+    for key in container:
+        if type(key) is not str:
+            return f"a key must be a str, not {type(key).__name__}"
+        if not is_text(key):
+            return "a key holds a lone surrogate, which UTF-8 cannot encode"
+    return None
+
+
+def _scalar_problem(value: object) -> str | None:
+    kind: Any = type(value)
+    if kind is float:
+        return None if value - value == 0.0 else f"{value!r} is not finite"  # type: ignore[operator]
+    if kind is int:
+        # Not shown: the text of an int beyond some thousand digits is refused by Python itself.
+        return None if -(2**63) <= value < 2**64 else "an int beyond 64 bits"  # type: ignore[operator]
+    if kind is str:
+        return None if is_text(value) else "a lone surrogate, which UTF-8 cannot encode"
+    return None if kind in _SCALARS else f"{kind.__name__} is not a type of JSON"
+
+
+def _join(path: str, step: Any) -> str:
+    if type(step) is int:
+        return f"{path}[{step}]"
+    if step.isidentifier():
+        return f"{path}.{step}"
+    return f"{path}[{_json_text(step)}]"
+
+
+def _invalid(path: str, reason: str) -> InvalidData:
+    return InvalidData(f"data cannot be stored: at {path}: {reason}", path=path, reason=reason)

@@ -1,0 +1,280 @@
+"""One map in memory: its sorted rows, its counters, and the heap of what will expire.
+
+Here rows are put and dropped and the books about them kept in step: how many expire, from when on something is due, how
+much a base would take, where in the log each event lies. What may be done and when, the engine decides. Nothing here is
+thread-safe, but for reads of ``rows`` and ``quiet_until`` as described.
+"""
+
+from __future__ import annotations
+
+from array import array
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+from sortedcontainers import SortedDict
+
+from mapitem.item import NEVER, row_expires, row_is_timed, row_times
+from mapitem.records import ADD, EXPIRE, REMOVE, UPDATE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    from mapitem.keyrange import KeyRange
+    from mapitem.records import Operation
+
+    Row: TypeAlias = bytes
+
+ALWAYS_LOOK = -(2**63)
+"""``quiet_until`` of a map of which no read may be answered without a second look."""
+
+ITEMS_PER_BLOCK = 128
+
+
+def is_due(expires: int, now: int) -> bool:
+    """The rule of expiry, for items and maps alike: due from the very instant on (T3)."""
+    return now >= expires
+
+
+class MapState:
+    """One map in memory.
+
+    ``quiet_until`` is an instant before which nothing in the map is due, nor the map itself: a read at an earlier one
+    may take what ``rows`` holds, without a lock. It is ``ALWAYS_LOOK`` for a map that has ended or whose store wants
+    every read to take the long way.
+    """
+
+    __slots__ = (
+        "counter",
+        "created",
+        "created_by",
+        "ended",
+        "expires",
+        "heap",
+        "held",
+        "live_bytes",
+        "name",
+        "no",
+        "oldest",
+        "places",
+        "quiet_until",
+        "rows",
+        "sid",
+        "timed",
+        "updated",
+    )
+
+    def __init__(
+        self,
+        no: int,
+        sid: str,
+        name: str | None,
+        created_by: str,
+        created: int,
+        updated: int,
+        expires: int,
+        counter: int,
+        oldest: int,
+    ) -> None:
+        self.no = no
+        self.sid = sid
+        self.name = name
+        self.created_by = created_by
+        self.created = created
+        self.updated = updated
+        self.expires = expires
+        self.counter = counter
+        self.oldest = oldest
+        self.rows: SortedDict[str, Row] = SortedDict()
+        # (expires, key) of every row that expires, and of some that are gone or changed since: an entry counts only
+        # while the row it names has that very expiry. ``timed`` is the number of rows that have one.
+        self.heap: list[tuple[int, str]] = []
+        self.timed = 0
+        # About what a base would take for the rows.
+        self.live_bytes = 0
+        # Where in the log the record of each event lies, from the oldest served on.
+        self.places = array("Q")
+        self.ended: tuple[int, bool] | None = None  # the date of the map's end, and whether it expired
+        self.held = False  # while a record of several operations is being applied
+        self.quiet_until = expires
+
+    @property
+    def label(self) -> str:
+        """How messages call the map."""
+        return self.sid if self.name is None else repr(self.name)
+
+    def forget_history(self) -> None:
+        """From now on the map's feed begins with its next event."""
+        self.oldest = self.counter
+        self.places = array("Q")
+
+    def due_keys(self, now: int) -> list[str]:
+        """The keys that are due, in order of (expiry, key). Changes nothing; costs a step for each that is due."""
+        if now < self.quiet_until:
+            return []
+        heap = self.heap
+        rows = self.rows
+        due: list[tuple[int, str]] = []
+        # A heap's children are never smaller than their parent, so that branches that are not due are not entered.
+        places = [0] if heap else []
+        while places:
+            place = places.pop()
+            entry = heap[place]
+            if not is_due(entry[0], now):
+                continue
+            row = rows.get(entry[1])
+            if row is not None and row_expires(row) == entry[0]:
+                due.append(entry)
+            places += [child for child in (2 * place + 1, 2 * place + 2) if child < len(heap)]
+        # The same expiry may have been given twice, and then stands twice in the heap.
+        return [key for _, key in sorted(set(due))]
+
+    def put(self, old: Row | None, key: str, row: Row, date: int | None = None) -> None:
+        """Put a row in, over ``old`` or as a new one: an event, at ``date`` if that is not the row's ``updated``."""
+        rows = self.rows
+        _, updated, expires = row_times(row)
+        if expires < self.quiet_until:
+            # Before the row can be seen: a read that needs no lock must not find it without knowing that it expires.
+            self.quiet_until = expires
+        if old is None:
+            rows[key] = row
+            self.live_bytes += len(key) + len(row)
+        else:
+            # The key has its place in the order already; SortedDict would look for it in a method of its own.
+            dict.__setitem__(rows, key, row)  # type: ignore[index]
+            self.live_bytes += len(row) - len(old)
+        self.counter += 1
+        if date is None:
+            # An event without a date of its own has the row's, for then ``updated`` was in step with the clock.
+            date = updated
+        if self.updated < date:
+            self.updated = date
+        if old is not None and self.timed and row_is_timed(old):
+            self.timed -= 1
+            if expires == NEVER:
+                self.settle()
+        if expires != NEVER:
+            self.timed += 1
+            heappush(self.heap, (expires, key))
+            self.settle()
+
+    def drop(self, key: str) -> Row:
+        """Take a row out and return it."""
+        row: Row = self.rows.pop(key)
+        self.live_bytes -= len(key) + len(row)
+        if row_is_timed(row):
+            self.timed -= 1
+            self.settle()
+        return row
+
+    def expire(self, keys: Sequence[str], number: int, date: int) -> None:
+        """Take out what was due: an event for each, numbered from ``number`` on."""
+        rows = self.rows
+        self.live_bytes -= sum(len(key) + len(rows[key]) for key in keys)
+        if len(keys) * 4 > len(rows):
+            # One pass that keeps the rest is cheaper than that many deletions from the middle.
+            gone = set(keys)
+            self.rows = type(rows)((key, row) for key, row in rows.items() if key not in gone)
+        else:
+            for key in keys:
+                del rows[key]
+        self.counter = number + len(keys)
+        self.updated = max(self.updated, date)
+        self.timed -= len(keys)
+        self.settle()
+
+    def lay(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
+        """Put in a block of a base, over what an earlier one said of the same keys: no events."""
+        known = self.rows
+        if self.timed or not known.keys().isdisjoint(keys):
+            for key in keys:
+                if key in known:
+                    self.drop(key)
+        known.update(zip(keys, rows, strict=True))
+        self.live_bytes += sum(map(len, keys)) + sum(map(len, rows))
+        timed = [(row_expires(row), key) for key, row in zip(keys, rows, strict=True) if row_is_timed(row)]
+        if timed:
+            self.timed += len(timed)
+            self.heap += timed
+            heapify(self.heap)
+            self.settle()
+
+    def settle(self) -> None:
+        """Drop what no longer counts from the top of the heap, and say until when nothing is due."""
+        heap = self.heap
+        rows = self.rows
+        if len(heap) > 2 * self.timed + 64:
+            heap[:] = [(expires, key) for key, row in rows.items() if (expires := row_expires(row)) != NEVER]
+            heapify(heap)
+        while heap and ((row := rows.get(heap[0][1])) is None or row_expires(row) != heap[0][0]):
+            heappop(heap)
+        if self.ended is None and not self.held:
+            self.quiet_until = min(self.expires, heap[0][0]) if heap else self.expires
+
+    def keys(self, part: KeyRange, limit: int) -> list[str]:
+        """Up to ``limit`` keys of the range, in the order of the walk, due or not."""
+        rows = self.rows
+        first = rows.bisect_left(part.low) if part.low else 0
+        end = len(rows) if part.high is None else rows.bisect_left(part.high)
+        if first >= end:
+            return []
+        if not part.descending:
+            return rows.keys()[first : min(end, first + limit)]
+        return rows.keys()[max(first, end - limit) : end][::-1]
+
+    def block(self, after: str | None) -> tuple[list[str], list[Row]]:
+        """The next rows of a map for a base, due or not, from behind a key on; empty at the end."""
+        rows = self.rows
+        first = 0 if after is None else rows.bisect_right(after)
+        keys = rows.keys()[first : first + ITEMS_PER_BLOCK]
+        return keys, [rows[key] for key in keys]
+
+
+class Draft:
+    """A map as a batch has left it so far: judged like the map itself, and thrown away once the batch is judged."""
+
+    __slots__ = ("_state", "counter", "ended", "expires", "label", "name", "no", "quiet_until", "rows", "sid")
+
+    def __init__(self, state: MapState) -> None:
+        self._state = state
+        self.no = state.no
+        self.sid = state.sid
+        self.name = state.name
+        self.label = state.label
+        self.ended = state.ended
+        self.expires = state.expires
+        self.counter = state.counter
+        self.quiet_until = state.quiet_until
+        self.rows = _Overlay(state.rows)
+
+    def due_keys(self, now: int) -> list[str]:
+        return self._state.due_keys(now)
+
+    def take(self, operations: list[Operation]) -> None:
+        """Go on from what these operations would leave."""
+        for operation in operations:
+            kind = operation[0]
+            if kind in (ADD, UPDATE):
+                self.rows.over[operation[2]] = operation[3]
+                self.counter += 1
+            elif kind == REMOVE:
+                self.rows.over[operation[2]] = None
+                self.counter += 1
+            elif kind == EXPIRE:
+                self.rows.over.update(dict.fromkeys(operation[2]))
+                self.counter += len(operation[2])
+                # A batch has one instant: what was due is gone, and what it writes is not due yet.
+                self.quiet_until = NEVER
+
+
+class _Overlay:
+    """Rows over rows; ``None`` in ``over`` hides what is under it."""
+
+    __slots__ = ("_under", "over")
+
+    def __init__(self, under: SortedDict[str, Row]) -> None:
+        self._under = under
+        self.over: dict[str, Row | None] = {}
+
+    def get(self, key: str) -> Row | None:
+        return self.over[key] if key in self.over else self._under.get(key)

@@ -1,0 +1,302 @@
+"""Hypothesis strategies for what goes into a store: keys, data, times to live, ranges, page sizes.
+
+For tests of mapitem and of programs that use it; needs the ``hypothesis`` package, and nothing else of mapitem imports
+this room. The strategies know the rules of what may be stored and nothing of stores. Those named ``bad_…`` make what
+every store must refuse; all others make only what every store with the default limits must take.
+"""
+
+from __future__ import annotations
+
+import datetime
+from copy import deepcopy
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+LONGEST_KEY = 320
+LONGEST_TTL = 31_536_000
+DEEPEST = 128
+SIZE_LIMIT = 16_384
+
+COMMON_KEYS = ("a", "b", "c", "ab", "abc", "b/a")
+"""Few enough for writes to meet on the same key; some are prefixes of others."""
+
+NASTY_KEYS = (
+    "/",
+    "..",
+    "../m",
+    ".",
+    "?a=b",
+    "#a",
+    "%2F",
+    "%00",
+    " ",
+    " a",
+    "a\n",
+    "\0",
+    "a\0",
+    "a\0b",
+    "é",  # composed, and decomposed below: two keys (K3)
+    "e\u0301",
+    "ß",
+    "SS",
+    "\ud7ff",
+    "\ue000",
+    "\uffff",  # below the astral ones by code point, above them by UTF-16 (K4)
+    "\U00010000",
+    "\U0001f600",
+    "\U0010ffff",
+    "a\U0010ffff",
+    "a\U0010ffffb",
+    "k" * LONGEST_KEY,
+    "k" * (LONGEST_KEY - 1) + "l",
+    "\U0001f600" * LONGEST_KEY,
+    "MP00000000000000000000000000000000",  # a good key, though no good name
+    "__proto__",
+)
+
+
+def texts(min_size: int = 0, max_size: int | None = None) -> SearchStrategy[str]:
+    """Strings over the whole of Unicode without surrogates."""
+    return st.text(st.characters(exclude_categories=["Cs"]), min_size=min_size, max_size=max_size)
+
+
+def keys() -> SearchStrategy[str]:
+    """Good keys (semantics K1–K4): mostly ``COMMON_KEYS``, then ``NASTY_KEYS``, then anything."""
+    common, nasty = st.sampled_from(COMMON_KEYS), st.sampled_from([*COMMON_KEYS, *NASTY_KEYS])
+    return st.one_of(common, st.sampled_from(COMMON_KEYS), nasty, texts(min_size=1, max_size=8))
+
+
+def bad_keys() -> SearchStrategy[Any]:
+    """What is no key (semantics K1, K2), of any type."""
+    too_long = ["k" * (LONGEST_KEY + 1), "\U0001f600" * (LONGEST_KEY + 1)]
+    return st.sampled_from(["", *too_long, "\ud800", "a\udfff", None, 0, b"a", ("a",), ["a"]])
+
+
+def scalars() -> SearchStrategy[Any]:
+    """JSON scalars of every kind, with the numbers that tend to be spoilt on the way (semantics D1, D2)."""
+    return st.one_of(
+        st.sampled_from([None, True, False, 0, 1, 0.0, -0.0, 1.0, -1.0, "", 2**63, 2**64 - 1, -(2**63), 2**53 + 1]),
+        st.sampled_from([5e-324, 1e22, 1e-7, 0.1, 1.7976931348623157e308, float(2**64), 1e16]),
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
+        texts(max_size=8),
+    )
+
+
+def values(max_leaves: int = 8) -> SearchStrategy[Any]:
+    """JSON values: scalars, and lists and objects of values, empty ones among them."""
+    return st.recursive(
+        scalars(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_field_names(), inner, max_size=4),
+        max_leaves=max_leaves,
+    )
+
+
+def data(max_leaves: int = 8) -> SearchStrategy[dict[str, Any]]:
+    """JSON objects, small against the limit: what an item may hold (semantics D1)."""
+    return st.dictionaries(_field_names(), values(max_leaves), max_size=4)
+
+
+def small_data() -> SearchStrategy[dict[str, Any]]:
+    """JSON objects of a few fields that a merge will meet again: for machines that make many of them."""
+    fields = st.sampled_from(["x", "y", "z"])
+    inner = st.sampled_from([None, True, 1, 1.0, -0.0, "é", [], {}, [{"x": 1}], {"y": [None]}])
+    return st.dictionaries(fields, inner, max_size=3).map(deepcopy)  # the samples are shared, what is drawn is not
+
+
+def bad_data() -> SearchStrategy[tuple[Any, str]]:
+    """What is no data for exactly one reason, and the path of the place that ``InvalidData`` has to name (D1)."""
+    return st.one_of(st.sampled_from([(top, "$") for top in _BAD_TOPS]), _with_bad_place())
+
+
+def data_of_size(size: int) -> SearchStrategy[dict[str, Any]]:
+    """Objects whose compact JSON takes exactly ``size`` bytes, at least 32 (semantics D3)."""
+    # One field, whose string is made of characters of 1 to 6 bytes of JSON and filled up with ASCII.
+    start = len('{"s":""}')
+    wide_ones = st.sampled_from(["é", "\u20ac", "\U0001f600", "\0", '"', "\\", "/", "\x7f", "\u2028"])
+
+    def filled(wide: list[str]) -> dict[str, Any]:
+        text = "".join(wide)
+        return {"s": text + "x" * (size - start - sum(_json_bytes(character) for character in text))}
+
+    return st.lists(wide_ones, max_size=4).map(filled)
+
+
+def ttls() -> SearchStrategy[int | datetime.timedelta | None]:
+    """Good values of ``ttl`` and ``collection_ttl`` (semantics T1), mostly none or short."""
+    periods = [datetime.timedelta(seconds=2), datetime.timedelta(0), datetime.timedelta(days=365)]
+    return st.sampled_from([None, None, None, None, 0, 1, 1, 2, 3, 60, LONGEST_TTL, *periods])
+
+
+def bad_ttls() -> SearchStrategy[Any]:
+    """What is no ``ttl`` (semantics T1), of any type."""
+    return st.sampled_from(
+        [
+            -1,
+            LONGEST_TTL + 1,
+            True,
+            False,
+            1.0,
+            "1",
+            2**70,
+            datetime.timedelta(microseconds=1),
+            datetime.timedelta(seconds=-1),
+            datetime.timedelta(days=366),
+        ]
+    )
+
+
+def key_ranges() -> SearchStrategy[dict[str, Any]]:
+    """Keyword arguments of ``Map.range`` and, but for ``limit``, of ``Map.page`` (semantics L2); all optional."""
+    places = st.one_of(keys(), keys().map(lambda key: key + "\0"), st.sampled_from(["", "k" * (LONGEST_KEY + 1)]))
+    prefixes = st.one_of(st.sampled_from(["", "a", "ab", "b", "k", "\ud7ff", "\U0010ffff"]), keys())
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "from_": places,
+            "bounds": st.sampled_from(["inclusive", "exclusive"]),
+            "order": st.sampled_from(["asc", "desc"]),
+            "prefix": prefixes,
+            "limit": st.integers(0, 4),
+        },
+    )
+
+
+def page_sizes() -> SearchStrategy[int]:
+    """Good page sizes (semantics L4), mostly so small that there are several pages."""
+    return st.sampled_from([1, 2, 3, 4, 5, 50, 1000])
+
+
+def revisions() -> SearchStrategy[str]:
+    """Good revisions (semantics C1), low ones that a map soon comes by; ``"00"`` is good and matches none."""
+    return st.sampled_from([*(f"{number:x}" for number in range(25)), "00", "f" * 40])
+
+
+def bad_revisions() -> SearchStrategy[Any]:
+    """What is neither a revision nor ``"*"`` (semantics C1), of any type."""
+    return st.sampled_from(["", "A", "g", "0x1", "-1", " 1", "1\n", "**", "\u0661", 0, b"0", ["0"]])
+
+
+_BAD_TOPS: tuple[Any, ...] = (None, True, 1, 1.0, "{}", b"{}", [], (), [{}], {1, 2}, float("nan"))
+
+
+class _Str(str):
+    __slots__ = ()
+
+
+class _Int(int):
+    pass
+
+
+class _Float(float):
+    pass
+
+
+class _List(list[Any]):
+    pass
+
+
+class _Dict(dict[str, Any]):
+    pass
+
+
+def _bad_values() -> SearchStrategy[Any]:
+    """Values that JSON cannot say, each for one reason at its very top."""
+    return st.sampled_from(
+        [
+            float("nan"),
+            float("inf"),
+            float("-inf"),
+            2**64,
+            -(2**63) - 1,
+            10**4000,  # Python shows integers of up to 4300 digits
+            "\ud800",
+            "a\udfffb",
+            b"",
+            (),
+            (1,),
+            {1},
+            1j,
+            object(),
+            datetime.datetime(2020, 1, 1),
+            _Str("a"),
+            _Int(1),
+            _Float(1.0),
+            _List(),
+            _Dict(),
+            {1: 1},
+            {None: 1},
+            {"\ud800": 1},
+            {_Str("a"): 1},
+            {b"a": 1},
+        ]
+    )
+
+
+@st.composite
+def _with_bad_place(draw: st.DrawFn) -> tuple[Any, str]:
+    """Good data with one bad value put in at a place some levels down."""
+    top: dict[str, Any] = dict(draw(data(max_leaves=3)))
+    inner, path = top, "$"
+    containers: list[Any] = [top]
+    for _ in range(draw(st.integers(0, 3))):
+        step, child = draw(_steps()), draw(st.sampled_from(["dict", "list"]))
+        below: Any = dict(draw(data(max_leaves=2))) if child == "dict" else []
+        inner, path = _put(inner, path, step, below)
+        containers.append(below)
+    flaw = draw(st.sampled_from(["value", "value", "cycle", "depth"]))
+    if flaw == "cycle":
+        bad = draw(st.sampled_from(containers))
+    elif flaw == "depth":
+        # The top object is level 1: the container that begins level 129 is the one refused.
+        bad = deepest = list[Any]()
+        for _ in range(DEEPEST - len(containers)):
+            deepest.append([])
+            deepest = deepest[0]
+        _, at = _put(inner, path, draw(_steps()), bad)
+        return top, at + "[0]" * (DEEPEST - len(containers))
+    else:
+        bad = draw(_bad_values())
+    _, path = _put(inner, path, draw(_steps()), bad)
+    return top, path
+
+
+def _put(container: Any, path: str, name: tuple[str, str], value: Any) -> tuple[Any, str]:
+    """Put the value in under the field name, or at the end of a list; returns it and its path."""
+    if type(container) is list:
+        container.append(value)
+        return value, f"{path}[{len(container) - 1}]"
+    container[name[0]] = value
+    return value, path + name[1]
+
+
+def _steps() -> SearchStrategy[tuple[str, str]]:
+    """Field names with their step in a path: ``.name`` for identifiers, else ``["…"]`` as JSON (D1)."""
+    return st.sampled_from(
+        [
+            ("name", ".name"),
+            ("_1", "._1"),
+            ("é", ".é"),
+            ("", '[""]'),
+            ("1a", '["1a"]'),
+            ("a b", '["a b"]'),
+            ('a"b', '["a\\"b"]'),
+            ("a\\b", '["a\\\\b"]'),
+            ("a\n", '["a\\n"]'),
+            ("€", '["€"]'),
+            ("a.b", '["a.b"]'),
+            ("[0]", '["[0]"]'),
+        ]
+    )
+
+
+def _field_names() -> SearchStrategy[str]:
+    return st.one_of(st.sampled_from(["x", "y", "z", "", "é", "e\u0301", "a b", "\0"]), texts(max_size=4))
+
+
+def _json_bytes(character: str) -> int:
+    if character in '"\\':
+        return 2
+    return 6 if character < " " else len(character.encode())
