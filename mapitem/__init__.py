@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-from mapitem.batch import Batch
 from mapitem.errors import (
     DataTooLarge,
     HistoryCompacted,
@@ -49,7 +48,11 @@ from mapitem.limits import Limits
 from mapitem.log import Recovery
 from mapitem.map import Map
 from mapitem.store import Store
-from mapitem.watch import Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mapitem.batch import Batch
+    from mapitem.watch import Watch
 
 __version__ = "0.1.0"
 
@@ -97,3 +100,20 @@ __all__ = [
     "Subscription",
     "Watch",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Two classes that no program needs before it has a store: their rooms are imported when somebody asks.
+    if name == "Batch":
+        from mapitem.batch import Batch
+
+        return Batch
+    if name == "Watch":
+        from mapitem.watch import Watch
+
+        return Watch
+    raise AttributeError(f"module 'mapitem' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -6,8 +6,6 @@ order and under the lock, against the state as the batch leaves it so far.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from msgpack import unpackb
 
 from mapitem.engine import ABSENT, judge
@@ -17,6 +15,7 @@ from mapitem.limits import check_given_ttl, check_if_match, check_key, check_ttl
 from mapitem.map import Map
 from mapitem.state import Draft
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta

@@ -168,6 +168,43 @@ def range_(
         _write_lines(_json(_item_fields(item)) for item in items)
 
 
+@main.command()
+@_FILE
+def compact(file: Path) -> None:
+    """Rewrite FILE to what it holds now, which drops its history; what has expired goes first."""
+    if not file.exists():
+        raise _Refused(f"{file} does not exist")
+    with _patience(f"Compacting {file}"), Store(file, compact_at=None) as store:
+        before = file.stat().st_size
+        store.compact()
+        after = file.stat().st_size
+    click.echo(f"{_printable(str(file))}: {before:,} bytes before, {after:,} after")
+
+
+@main.command()
+@_FILE
+@click.argument("out", type=click.Path(path_type=Path))
+def backup(file: Path, out: Path) -> None:
+    """Copy what FILE holds now into the new file OUT, also while a writer goes on."""
+    if out.is_symlink() or out.exists():
+        raise _Refused(f"{out} exists: a backup does not overwrite")
+    with _patience(f"Copying {file}"), _open(file) as store:
+        store.backup(out)
+    click.echo(f"{_printable(str(out))}: {out.stat().st_size:,} bytes")
+
+
+@contextmanager
+def _patience(message: str) -> Iterator[None]:
+    """Tell a person at a terminal what takes so long; say nothing to a pipe."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(_printable(message)):
+        yield
+
+
 @contextmanager
 def _demo_path(file: Path | None) -> Iterator[Path]:
     if file is None:

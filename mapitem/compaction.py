@@ -9,7 +9,6 @@ by writers, in proportion to what they append, or by ``store.compact()``: there 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from mapitem.records import (
     ADD,
@@ -25,6 +24,7 @@ from mapitem.records import (
 )
 from mapitem.state import ITEMS_PER_BLOCK
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

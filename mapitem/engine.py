@@ -11,8 +11,6 @@ that a read needs none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sortedcontainers import SortedDict
 
 from mapitem.errors import ItemExists, ItemNotFound, MapExists, MapNotFound, RevisionMismatch
@@ -21,6 +19,7 @@ from mapitem.limits import looks_like_sid
 from mapitem.records import ADD, EXPIRE, FORGET, ITEMS, MAP, MAP_END, MAP_STATE, MAP_TTL, REMOVE, UPDATE
 from mapitem.state import ALWAYS_LOOK, MapState, is_due
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, TypeAlias

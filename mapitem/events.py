@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from threading import Lock
-from typing import TYPE_CHECKING, Any
 
 from mapitem.item import date_of, make_item, row_number, row_times
 from mapitem.records import ADD, EXPIRE, MAP_END, REMOVE, UPDATE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from mapitem.engine import Change
     from mapitem.item import MapItem
@@ -34,7 +34,8 @@ class Event:
     written, by the store's clock; aware UTC.
     """
 
-    __slots__ = ("date", "map_name", "map_sid", "revision")
+    if not TYPE_CHECKING:  # where the fields are declared as what they are to a reader: read-only
+        __slots__ = ("date", "map_name", "map_sid", "revision")
     __match_args__: tuple[str, ...] = ()
 
     if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def _rebuild(kind: type[Event], fields: dict[str, Any]) -> Event:
 class ItemAdded(Event):
     """An item was added under a key that was absent."""
 
-    __slots__ = ("item", "key")
+    if not TYPE_CHECKING:
+        __slots__ = ("item", "key")
     __match_args__ = ("key", "item")
 
     if TYPE_CHECKING:
@@ -111,7 +113,8 @@ class ItemAdded(Event):
 class ItemUpdated(Event):
     """An item was written over. ``previous`` is the item as it was before, for callbacks; ``None`` in the feed."""
 
-    __slots__ = ("item", "key", "previous")
+    if not TYPE_CHECKING:
+        __slots__ = ("item", "key", "previous")
     __match_args__ = ("key", "item", "previous")
 
     if TYPE_CHECKING:
@@ -131,7 +134,8 @@ class ItemUpdated(Event):
 class ItemRemoved(Event):
     """An item was removed, by a verb or (``expired``) because it was due. ``previous`` as in ``ItemUpdated``."""
 
-    __slots__ = ("expired", "key", "previous")
+    if not TYPE_CHECKING:
+        __slots__ = ("expired", "key", "previous")
     __match_args__ = ("key", "previous", "expired")
 
     if TYPE_CHECKING:
@@ -151,7 +155,8 @@ class ItemRemoved(Event):
 class MapRemoved(Event):
     """A map ended with all its items, by ``remove_map`` or (``expired``) because it was due; no event per item."""
 
-    __slots__ = ("expired",)
+    if not TYPE_CHECKING:
+        __slots__ = ("expired",)
     __match_args__ = ("expired",)
 
     if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from struct import Struct
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 from mapitem.errors import LogCorrupt, NewerFormat, NotAStore
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -37,13 +37,15 @@ _MARKER = b"\xb5m"
 # Two payloads that are msgpack strings, where records are arrays.
 BASE_END = b"\xa8base end"
 CLOSE = b"\xa5close"
-_MARKS = (BASE_END, CLOSE)
 
 _WINDOW = 4 * 1024 * 1024
 # A number of a record, or a place in a file, that is no such thing but chance.
 _IMPLAUSIBLE = 2**48
 _PATIENCE = 8
 _PATIENCE_BYTES = 16 * 1024 * 1024
+# How large the frames may be from which a lost seed is guessed, and how many bytes of them are looked at.
+_GUESS_PAYLOAD = 4096
+_GUESS_BYTES = 8 * 1024 * 1024
 _SMALL_WINDOW = 32 * 1024
 
 
@@ -120,8 +122,6 @@ class Scan:
                 # Read from here on anew, and at least the whole frame.
                 window, start, at = self._read_on(), self.end, 0
             payload, synced_to, reason = self._frame(window, at)
-            if reason is None and self.based is (payload == BASE_END) and payload in _MARKS:
-                reason = "a mark stands where none belongs"
             if reason is not None:
                 self.reason = reason
                 return
@@ -177,6 +177,8 @@ class Scan:
             return b"", 0, f"record {sequence} stands where record {self.records} belongs"
         if synced_to > self.end:
             return b"", 0, "a record claims that more was synced than there was"
+        if payload == (BASE_END if self.based else CLOSE):
+            return b"", 0, "a mark stands where none belongs"
         return payload, synced_to, None
 
 
@@ -199,29 +201,31 @@ def read_frame(disk: Disk, descriptor: int, header: Header, offset: int, window:
 
 
 class FrameSearch:
-    """The whole frames anywhere from ``start`` on: iterate for (offset, sequence number, synced to, bytes of payload).
+    """The whole frames anywhere between two places: iterate for (offset, sequence number, synced to, payload's length).
 
     It trusts no length on the way, for one that was damaged leads anywhere: every place where the marker stands is
-    tried. Bytes made to look like frames on purpose could make that endless; then it ends early, and ``gave_up`` is set.
+    tried. Bytes made to look like frames could keep that busy without end: then it stops and sets ``gave_up``.
     """
 
-    def __init__(self, disk: Disk, descriptor: int, seed: int, start: int) -> None:
+    def __init__(self, disk: Disk, descriptor: int, seed: int, start: int, end: int) -> None:
         self._disk = disk
         self._descriptor = descriptor
         self._seed = seed
         self._start = start
+        self._end = end
         self.gave_up = False
 
     def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
-        disk, descriptor = self._disk, self._descriptor
-        size = disk.size(descriptor)
+        disk, descriptor, end = self._disk, self._descriptor, self._end
         # How many bytes may be looked at in vain, again and again.
-        patience = _PATIENCE_BYTES + _PATIENCE * (size - self._start)
+        patience = _PATIENCE_BYTES + _PATIENCE * (end - self._start)
         window, start = b"", self._start
         offset = start
-        while offset + FRAME_BYTES <= size:
+        while offset + FRAME_BYTES <= end:
             if start + len(window) - offset < FRAME_BYTES:
                 window, start = disk.read(descriptor, _WINDOW, offset), offset
+                if len(window) < FRAME_BYTES:
+                    return  # somebody cut the file meanwhile
             at = window.find(_MARKER, offset - start)
             # Without one the last byte may still be the first half of one.
             offset = start + (at if at >= 0 else len(window) - 1)
@@ -229,7 +233,7 @@ class FrameSearch:
                 continue
             _, length, sequence, synced_to, checksum = _WHOLE_FRAME.unpack_from(window, at)
             step = 1
-            if length <= size - offset - FRAME_BYTES and sequence < _IMPLAUSIBLE > synced_to:
+            if length <= end - offset - FRAME_BYTES and max(sequence, synced_to) < _IMPLAUSIBLE:
                 if length > patience:
                     self.gave_up = True
                     return
@@ -241,17 +245,54 @@ class FrameSearch:
             offset += step
 
 
-def survey(disk: Disk, descriptor: int, header: Header, start: int) -> tuple[int, int]:
-    """How many whole records lie anywhere from ``start`` on, and the furthest that one of them promises as synced.
+def survey(disk: Disk, descriptor: int, header: Header, start: int, end: int) -> tuple[int, int]:
+    """How many whole records lie anywhere between two places, and the furthest that one of them promises as synced.
 
     What was made to keep the search busy comes from no crash: then everything counts as promised.
     """
-    search = FrameSearch(disk, descriptor, header.seed, start)
+    search = FrameSearch(disk, descriptor, header.seed, start, end)
     found = promised = 0
     for _, _, synced_to, _ in search:
         found += 1
         promised = max(promised, synced_to)
-    return found, disk.size(descriptor) + 1 if search.gave_up else promised
+    return found, end if search.gave_up else promised
+
+
+def guess_seed(disk: Disk, descriptor: int) -> int | None:
+    """What the checksums of a log start from whose header is lost; ``None`` if nothing in the file looks like one.
+
+    From its checksum the start of a frame can be told, and two frames that agree are no chance.
+    """
+    size = disk.size(descriptor)
+    table = [crc32(bytes([index]), 0xFFFFFFFF) ^ 0xFFFFFFFF for index in range(256)]
+    by_first_byte = {entry >> 24: index for index, entry in enumerate(table)}
+    sequences: dict[int, int] = {}
+    patience = _GUESS_BYTES
+    for place in range(0, size, _WINDOW):
+        window = disk.read(descriptor, _WINDOW + FRAME_BYTES + _GUESS_PAYLOAD, place)
+        at = window.find(_MARKER)
+        while 0 <= at < _WINDOW and at + FRAME_BYTES <= len(window):
+            _, length, sequence, synced_to, checksum = _WHOLE_FRAME.unpack_from(window, at)
+            payload = window[at + FRAME_BYTES : at + FRAME_BYTES + length] if length <= _GUESS_PAYLOAD else b""
+            if payload and len(payload) == length and max(sequence, synced_to) < _IMPLAUSIBLE:
+                patience -= length
+                if patience < 0:
+                    return None
+                seed = _unwound(checksum, window[at : at + _FRAME.size] + payload, table, by_first_byte)
+                if sequences.setdefault(seed, sequence) != sequence:
+                    return seed
+            at = window.find(_MARKER, at + 1)
+    return None
+
+
+def _unwound(checksum: int, data: bytes, table: list[int], by_first_byte: dict[int, int]) -> int:
+    """The start from which ``crc32`` of the data comes to this checksum."""
+    state = checksum ^ 0xFFFFFFFF
+    for byte in reversed(data):
+        # No two entries of the table begin with the same byte, which is what makes it possible to go back.
+        index = by_first_byte[state >> 24]
+        state = (state ^ table[index]) << 8 & 0xFFFFFFFF | index ^ byte
+    return state ^ 0xFFFFFFFF
 
 
 def _checksum(disk: Disk, descriptor: int, window: bytes, at: int, offset: int, length: int, seed: int) -> int:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from msgpack import Unpacker, UnpackException, packb, unpackb
 
 from mapitem.errors import LogCorrupt
 from mapitem.limits import MAX_DEPTH, encode_data
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
@@ -218,8 +218,10 @@ class MapItem:
         created_by: str = "system",
     ) -> None:
         number = int(revision, 16)
-        if f"{number:x}" != revision:
-            raise ValueError(f"a revision is lower-case hex, not {revision!r}")
+        if f"{number:x}" != revision or not 0 <= number < 2**63:
+            raise ValueError(f"a revision is lower-case hex of at most 63 bits, not {revision!r}")
+        if type(created_by) is not str:
+            raise ValueError(f"created_by is a str, not {created_by!r}")
         expires = NEVER if date_expires is None else instant_of(date_expires)
         self._key = key
         self._row = pack_row(
@@ -276,8 +278,10 @@ class MapItem:
         return created_by
 
     def _decode(self) -> list[Any]:
-        self._fields = fields = _unpack_row(self._row)
-        return fields
+        fields = _unpack_row(self._row)
+        if self._fields is None:  # or another thread was faster, and its holder has that data already
+            self._fields = fields
+        return self._fields
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MapItem):

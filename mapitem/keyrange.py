@@ -7,8 +7,6 @@ item; the engine sees nothing but the range.
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 from msgpack import packb, unpackb
@@ -16,12 +14,17 @@ from msgpack import packb, unpackb
 from mapitem.errors import InvalidBounds, InvalidKey, InvalidOrder, InvalidPageSize, InvalidPageToken
 from mapitem.limits import is_text, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from mapitem.item import MapItem
 
 MAX_PAGE_SIZE = 1000
+
+# base64's alphabet as it is used in URLs; the module of that name costs more to import than this.
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
 
 
 class KeyRange:
@@ -165,16 +168,21 @@ class PagePlace:
         """The place as a token of the map ``sid``. Its checksum is there against accidents, not against forgers."""
         listing = self.listing
         body: bytes = packb([sid, listing.low, listing.high, listing.descending, self.cut, self.backwards])
-        return urlsafe_b64encode(body + crc32(body).to_bytes(4, "big")).rstrip(b"=").decode()
+        from binascii import b2a_base64  # not for everybody who imports us
+
+        text = b2a_base64(body + crc32(body).to_bytes(4, "big"), newline=False)
+        return text.rstrip(b"=").translate(_TO_URL).decode()
 
 
 def read_token(token: object, sid: str) -> PagePlace:
     """The place that a token of the map ``sid`` stands for; ``InvalidPageToken`` for anything else (L4)."""
+    from binascii import a2b_base64
+
     problem = InvalidPageToken("not a page token of this map")
     if type(token) is not str or not token.isascii():
         raise problem
     try:
-        raw = urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        raw = a2b_base64(token.encode().translate(_FROM_URL) + b"=" * (-len(token) % 4))
         body, checksum = raw[:-4], raw[-4:]
         if crc32(body).to_bytes(4, "big") != checksum:
             raise problem

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from json import JSONEncoder
-from typing import TYPE_CHECKING
 
 from msgpack import Packer
 
 from mapitem.errors import DataTooLarge, InvalidData, InvalidKey, InvalidName, InvalidRevision, InvalidTTL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 MAX_TTL_SECONDS = 31_536_000
@@ -68,7 +67,12 @@ def shown(value: object) -> str:
         text = repr(value)
     except Exception:
         return f"<{type(value).__name__}>"
-    return text if len(text) <= 80 else f"{text[:79]}…"
+    return shown_text(text)
+
+
+def shown_text(text: str, longest: int = 80) -> str:
+    """A text as a message shows it: cut where it is long."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 # ---------------------------------------------------------------- keys, names, ttl, conditions
@@ -158,7 +162,18 @@ _PACKED_PER_JSON = 3
 # Counting stops beyond ten times the limit (D3).
 _COUNT_UP_TO = 10
 
-_json_text = JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+def _json_text(value: object) -> str:
+    """Compact JSON. Encoded seldom, and so json is not imported before it is needed."""
+    global _json_encode
+    if _json_encode is None:
+        from json import JSONEncoder
+
+        _json_encode = JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+    return _json_encode(value)
+
+
+_json_encode: Callable[[object], str] | None = None
 
 # Packers are kept for the next caller: making one costs more than packing a small value. A packer serves one thread at
 # a time, and pop and append of a list are atomic.
@@ -184,48 +199,71 @@ def encode_data(data: object, max_bytes: int) -> bytes:
     if len(packed) * _JSON_PER_PACKED > max_bytes:
         if len(packed) > max_bytes * _COUNT_UP_TO * _PACKED_PER_JSON:
             raise _too_large(len(packed) // _PACKED_PER_JSON, max_bytes)
-        size = len(_json_text(data).encode())
+        size = _json_size(data)
         if size > max_bytes:
             raise _too_large(size, max_bytes)
     return packed
 
 
-def _is_plain(data: object, max_nodes: int) -> bool:
+def _json_size(data: object) -> int:
+    """How many bytes good data takes as compact JSON in UTF-8 (D3)."""
+    try:
+        return len(_json_text(data).encode())
+    except RecursionError:
+        # The caller's stack is nearly full, and JSON's encoder needs a frame for each level: go without one.
+        size = 0
+        waiting: list[Any] = [data]
+        while waiting:
+            value = waiting.pop()
+            if type(value) in _NEST:
+                size += 1 + max(len(value), 1)  # brackets, and the commas between
+                if type(value) is dict:
+                    size += sum(len(_json_text(key).encode()) + 1 for key in value)
+                    value = value.values()
+                waiting += value
+            else:
+                size += len(_json_text(value).encode())
+        return size
+
+
+def _is_plain(data: object, most: int) -> bool:
     """Whether every type in ``data`` is allowed, every float finite, and the whole neither too deep nor endless.
 
-    It goes level by level, so that depth needs no bookkeeping and a cycle shows as a level too many. What it leaves
-    to the packer: surrogates and huge ints. (Checking a container's types at once by ``set(map(type, …))`` costs
-    twice this.)
+    ``most`` bounds what is counted: a value, and a character of a key or string, is one at least in JSON too. What is
+    shared counts each time it stands there, for that is how it would be written. It goes level by level, so that depth
+    needs no bookkeeping and a cycle shows as a level too many. What it leaves to the packer: surrogates and huge ints.
+    (Checking a container's types at once by ``set(map(type, …))`` costs twice this.)
     """
     if type(data) is not dict:
         return False
     level: list[Any] = [data]
-    nodes = 0
+    count = 0
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for container in level:
-            nodes += len(container)
-            if nodes > max_nodes:
+            count += len(container)
+            if count > most:
                 return False
             values = container
             if type(container) is dict:
                 for key in container:
                     if type(key) is not str:
                         return False
+                    count += len(key)
                 values = container.values()
             for value in values:
                 kind = type(value)
-                if kind is str or kind in _SCALARS:
-                    continue
-                if kind is float:
-                    if value - value != 0.0:
-                        return False
+                if kind is str:
+                    count += len(value)
                 elif kind in _NEST:
                     below.append(value)
-                else:
+                elif kind is float:
+                    if value - value != 0.0:
+                        return False
+                elif kind not in _SCALARS:
                     return False
         if not below:
-            return True
+            return count <= most
         level = below
     return False
 
@@ -237,44 +275,41 @@ def _too_large(size: int, limit: int) -> DataTooLarge:
 
 def _explain(data: object, max_bytes: int) -> InvalidData | DataTooLarge:
     """The error for data that was found wrong: walks it again, slowly and in order, for the place and the reason."""
-    problem = _scalar_problem(data) if type(data) is not dict else None
     if type(data) is not dict:
-        return _invalid("$", problem or f"the top must be a dict, not {type(data).__name__}")
-    max_nodes = max_bytes * _COUNT_UP_TO
-    nodes = 0
+        return _invalid([], _scalar_problem(data) or f"the top must be a dict, not {type(data).__name__}")
+    if (bad := _bad_key(data)) is not None:
+        return _invalid([], bad)
+    most = max_bytes * _COUNT_UP_TO
+    count = 0
+    steps: list[Any] = []  # from the top to where the walk is
     open_ids = {id(data)}
-    bad = _bad_key(data)
-    if bad is not None:
-        return _invalid("$", bad)
-    stack: list[tuple[str, Any, Iterator[tuple[Any, Any]]]] = [("$", data, iter(data.items()))]
+    stack: list[tuple[Any, Iterator[tuple[Any, Any]]]] = [(data, iter(data.items()))]
     while stack:
-        path, container, children = stack[-1]
+        container, children = stack[-1]
         for step, value in children:
-            nodes += 1
-            if nodes > max_nodes:
-                # Every value takes at least a digit and a comma, so this many cannot fit.
-                return _too_large(2 * nodes, max_bytes)
+            count += 1 + sum(len(text) for text in (step, value) if type(text) is str)
+            if count > most:
+                return _too_large(count, max_bytes)
             if type(value) not in _NEST:
                 problem = _scalar_problem(value)
                 if problem is not None:
-                    return _invalid(_join(path, step), problem)
+                    return _invalid([*steps, step], problem)
                 continue
-            here = _join(path, step)
+            steps.append(step)
             if id(value) in open_ids:
-                return _invalid(here, "a cycle: the value contains itself")
+                return _invalid(steps, "a cycle: the value contains itself")
             if len(stack) == MAX_DEPTH:
-                return _invalid(here, f"nested deeper than {MAX_DEPTH} levels")
-            if type(value) is dict:
-                bad = _bad_key(value)
-                if bad is not None:
-                    return _invalid(here, bad)
+                return _invalid(steps, f"nested deeper than {MAX_DEPTH} levels")
+            if type(value) is dict and (bad := _bad_key(value)) is not None:
+                return _invalid(steps, bad)
             open_ids.add(id(value))
-            stack.append((here, value, iter(value.items() if type(value) is dict else enumerate(value))))
+            stack.append((value, iter(value.items() if type(value) is dict else enumerate(value))))
             break
         else:
             stack.pop()
             open_ids.discard(id(container))
-    return _invalid("$", "it was changed while it was being written")
+            del steps[-1:]
+    return _invalid([], "it was changed while it was being written")
 
 
 def _bad_key(container: dict[Any, Any]) -> str | None:
@@ -298,13 +333,18 @@ def _scalar_problem(value: object) -> str | None:
     return None if kind in _SCALARS else f"{kind.__name__} is not a type of JSON"
 
 
-def _join(path: str, step: Any) -> str:
-    if type(step) is int:
-        return f"{path}[{step}]"
-    if step.isidentifier():
-        return f"{path}.{step}"
-    return f"{path}[{_json_text(step)}]"
+def _path(steps: list[Any]) -> str:
+    parts = ["$"]
+    for step in steps:
+        if type(step) is int:
+            parts.append(f"[{step}]")
+        elif step.isidentifier():
+            parts.append(f".{step}")
+        else:
+            parts.append(f"[{_json_text(step)}]")
+    return "".join(parts)
 
 
-def _invalid(path: str, reason: str) -> InvalidData:
-    return InvalidData(f"data cannot be stored: at {path}: {reason}", path=path, reason=reason)
+def _invalid(steps: list[Any], reason: str) -> InvalidData:
+    path = _path(steps)
+    return InvalidData(f"data cannot be stored: at {shown_text(path)}: {reason}", path=path, reason=reason)

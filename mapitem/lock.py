@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from mapitem.errors import StoreLocked
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from filelock import FileLock
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from threading import RLock
-from typing import TYPE_CHECKING
 
 from mapitem.errors import LogCorrupt, NotAStore, StoreClosed, StoreFailed
 from mapitem.frames import (
@@ -26,6 +25,7 @@ from mapitem.frames import (
 )
 from mapitem.records import decode_record, encode_record, rough_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
@@ -150,7 +150,6 @@ class FileLog:
         # How many records were appended through this handle, and how many of them are on the medium.
         self.position = 0
         self.synced_position = 0
-        self._closed_at = self._end if self._is_marked else -1
         # Set while bytes beyond the end may lie in the file: an append that was interrupted.
         self._ragged = False
         self.failed: BaseException | None = None
@@ -247,13 +246,15 @@ class FileLog:
             self.check_usable()
             if self._ragged:
                 self._cut()
-            if self._closed_at != self._end:
+            if self._is_read_only:
+                return
+            if not self._is_marked:
                 if sync:
                     self.sync()
                 self._append(CLOSE)
                 if sync:
                     self.sync()
-            elif sync and not self._is_read_only:
+            elif sync:
                 # The mark is there; whether who wrote it lived to sync it, nobody knows.
                 self._disk.sync(self._descriptor)
         finally:
@@ -306,8 +307,7 @@ class FileLog:
             getLogger("mapitem.log").warning("%s: dropped a torn tail: %r", self.path, self.recovery)
             self._cut()
         if rewrite:
-            self._copy_over()
-            self._synced_to = self._end
+            self._write_over()
         else:
             self.settle()
 
@@ -328,14 +328,27 @@ class FileLog:
             return None
         return path
 
-    def _copy_over(self) -> None:
-        """Put the same records into a new file: after a failed fsync the old one may be in the page cache alone."""
-        disk = self._disk
-        with NewFile(disk, self.path, disk.mode(self._descriptor)) as new:
-            _copy(disk, self._descriptor, new.descriptor, 0, self._end, 0)
-            new.put_in_place()
-            disk.close(self._descriptor)
-            self._descriptor = new.keep()
+    def _write_over(self) -> None:
+        """Put the same records, each at the same place, into a new file of another generation.
+
+        After a failed fsync the old file may be in the page cache alone. And whole records that were cut from it may
+        come up again in a freed block; of an older generation, they cannot pass for what is written there next.
+        """
+        new = self.begin()
+        try:
+            place, window = HEADER_BYTES, b""
+            while place < self._end:
+                try:
+                    payload, window = read_frame(self._disk, self._descriptor, self._header, place, window)
+                except ValueError as error:
+                    raise _corrupt(self.path, place, str(error)) from None
+                new.append(payload)
+                place += FRAME_BYTES + len(payload)
+            new.flush()
+            new.file.put_in_place()
+            self._go_on_in(new)
+        finally:
+            new.discard()
 
     # ------------------------------------------------------------ a new file in its place, or beside it
 
@@ -370,7 +383,7 @@ class FileLog:
         self._end = self._synced_to = new.end
         self._sequence = new.sequence
         self.synced_position = self.position
-        self._closed_at = -1
+        self._is_marked = False
         with suppress(OSError):  # what it held is in the new one
             self._disk.close(old)
 
@@ -447,11 +460,13 @@ class NewFile:
             self._disk.close(self.keep())
 
     def __exit__(self, *exception: object) -> None:
-        self.abandon()
-        if not self.placed:
-            self.placed = True
-            with suppress(FileNotFoundError):
-                self._disk.remove(self._temporary)
+        try:
+            self.abandon()
+        finally:
+            if not self.placed:
+                self.placed = True
+                with suppress(FileNotFoundError):
+                    self._disk.remove(self._temporary)
 
 
 class NewLog:
@@ -475,7 +490,8 @@ class NewLog:
 
     def append(self, payload: bytes) -> None:
         """One more record of the base. Written and synced in portions, so that no single call takes long."""
-        frame = pack_frame(payload, self.sequence, 0, self.header.seed)
+        # All that is in front of it is on the medium before the file gets its name.
+        frame = pack_frame(payload, self.sequence, self.size, self.header.seed)
         self.sequence += 1
         self._waiting.append(frame)
         self._waiting_bytes += len(frame)
@@ -530,6 +546,7 @@ class OpenedLog:
         try:
             self._header = read_header(disk, self._descriptor, path)
             self._scan = Scan(disk, self._descriptor, self._header)
+            self._behind_tear = 0  # how many whole records lie behind the bytes that are none
         except BaseException:
             disk.close(self._descriptor)
             raise
@@ -557,7 +574,8 @@ class OpenedLog:
         scan = self._scan
         if scan.reason is None and scan.based:
             return
-        after, promised = survey(self._disk, self._descriptor, self._header, scan.end)
+        after, promised = survey(self._disk, self._descriptor, self._header, scan.end, scan.size)
+        self._behind_tear = after
         if promised > scan.end or (not scan.based and scan.records + after):
             raise self.corrupt(scan.end, scan.reason or "the log ends within its base", after)
         if not scan.based:
@@ -574,7 +592,7 @@ class OpenedLog:
         self._descriptor = -1
         try:
             if not scan.closed or scan.reason is not None:
-                log.settle_end(scan, rewrite=rewrite)
+                log.settle_end(scan, rewrite=rewrite or self._behind_tear > 0)
             elif scan.synced_to < scan.place:
                 # Closed without a sync: what this open shows must not vanish (R4).
                 log.settle()
@@ -589,8 +607,6 @@ class OpenedLog:
         self._descriptor = -1
         log.recovery = self.unclean()
         log._is_read_only = True
-        # There is nothing that closing would have to mark.
-        log._closed_at = log.size
         return log
 
     def unclean(self) -> Recovery | None:

@@ -7,7 +7,6 @@ Between here and the engine pass only bytes and scalars; the user's functions ru
 from __future__ import annotations
 
 from collections.abc import ItemsView, Mapping, ValuesView
-from typing import TYPE_CHECKING
 
 from msgpack import unpackb
 
@@ -32,8 +31,8 @@ from mapitem.keyrange import (
     read_token,
 )
 from mapitem.limits import check_given_ttl, check_if_match, check_key, check_ttl, encode_data, shown
-from mapitem.watch import check_since, read_changes, start_watch
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime, timedelta
@@ -459,7 +458,6 @@ class Map(Mapping[str, MapItem]):
             PagePlace(listing, start, True).token(self.sid) if before and start is not None else None,
         )
 
-
     # ------------------------------------------------------------ following
 
     def on(self, kind: type[SomeEvent], callback: Callable[[SomeEvent], object]) -> Subscription:
@@ -474,6 +472,8 @@ class Map(Mapping[str, MapItem]):
         Costs what it returns, however long the log is. ``InvalidRevision`` for a token beyond the map's revision,
         ``HistoryCompacted`` for one whose events a compaction dropped, at the call or at a later step.
         """
+        from mapitem.watch import check_since, read_changes  # not for everybody who imports us
+
         store = self._store
         with store._reading():
             store._engine.check_alive(self._state, store._now())
@@ -487,6 +487,8 @@ class Map(Mapping[str, MapItem]):
         ``MapRemoved``, and when it or the store is closed. ``since=None`` begins with the next event. Raises as
         ``changes`` does, and ``ValueError`` for a bad timeout.
         """
+        from mapitem.watch import start_watch
+
         return start_watch(self._store, self._state, since, timeout)
 
 

@@ -8,12 +8,12 @@ decoded here comes from a file: shapes are checked before anything else sees it,
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from msgpack import Packer
 
 from mapitem.item import MOST_EVENTS, NEVER, is_instant, is_row, look_like_rows, unpack
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, TypeAlias

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from array import array
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING
 
 from sortedcontainers import SortedDict
 
 from mapitem.item import NEVER, row_expires, row_is_timed, row_times
 from mapitem.records import ADD, EXPIRE, REMOVE, UPDATE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias

@@ -13,12 +13,9 @@ import time
 import weakref
 from contextlib import suppress
 from threading import RLock, local
-from typing import TYPE_CHECKING
 
 from msgpack import packb
 
-from mapitem.batch import Batch
-from mapitem.compaction import Compaction, write_base
 from mapitem.disk import Disk
 from mapitem.engine import Engine
 from mapitem.errors import (
@@ -35,20 +32,23 @@ from mapitem.events import Teller
 from mapitem.frames import CLOSE
 from mapitem.item import NEVER
 from mapitem.limits import Limits, check_name, check_ttl, is_text, looks_like_sid, shown
-from mapitem.lock import WriterLock
 from mapitem.log import FileLog, MemoryLog, NewLog, OpenedLog, create_log, remove_leftover
 from mapitem.map import Map
 from mapitem.records import rough_size
 from mapitem.state import ALWAYS_LOOK
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import timedelta
     from typing import Any, Literal, TypeVar
 
+    from mapitem.batch import Batch
+    from mapitem.compaction import Compaction
     from mapitem.engine import Change
     from mapitem.events import SomeEvent, Subscription
     from mapitem.keyrange import KeyRange
+    from mapitem.lock import WriterLock
     from mapitem.log import Recovery
     from mapitem.records import Operation
     from mapitem.state import MapState, Row
@@ -193,6 +193,9 @@ class Store:
             # What is no store is refused before a lock file is made for it.
             _check_regular(self._disk, path)
             OpenedLog(self._disk, path, read_only=True).close()
+        # Here and not above, as below it: a store in memory needs none of it.
+        from mapitem.lock import WriterLock
+
         lock = WriterLock(path)
         try:
             remove_leftover(self._disk, path)
@@ -328,6 +331,8 @@ class Store:
         if isinstance(self._log, FileLog):
             self._log.copy_to(path, self._reading())
             return
+        from mapitem.compaction import write_base
+
         new = NewLog(self._disk, path, None)
         try:
             with self._reading():
@@ -419,6 +424,8 @@ class Store:
         ['1', '0']
         """
         self._check_writable()
+        from mapitem.batch import Batch
+
         return Batch(self)
 
     def on(self, kind: type[SomeEvent], callback: Callable[[SomeEvent], object]) -> Subscription:
@@ -547,6 +554,8 @@ class Store:
         return self._log.size >= longest
 
     def _begin_compaction(self, log: FileLog) -> None:
+        from mapitem.compaction import Compaction
+
         self._compaction = Compaction(self._engine, log.begin())
         self._compaction_debt = 0
         # From now on every write has a share in it.
@@ -730,6 +739,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from threading import Event as Signal
-from typing import TYPE_CHECKING
 
 from mapitem.errors import HistoryCompacted, InvalidRevision, MapNotFound, StoreClosed, StoreForked
 from mapitem.events import Event, MapRemoved, feed_events
 from mapitem.item import date_of
 from mapitem.limits import check_if_match, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mapitem import Event, ItemExists, ItemNotFound, MapItem, Store, StoreClosed, StoreFailed
+from mapitem import Event, ItemAdded, ItemExists, ItemNotFound, MapItem, Store, StoreClosed, StoreFailed
 from mapitem.aio import AsyncStore
 from mapitem.disk import Disk
 
@@ -131,9 +131,7 @@ def test_report_a_failed_fsync_to_all_who_wait(tmp_path: Path) -> None:
         store = open_store(tmp_path, disk)
         map_, async_store = store.map("m"), AsyncStore(store)
         disk.fail = True
-        results = await asyncio.gather(
-            *(async_store.write(map_.set, key, {}) for key in "abc"), return_exceptions=True
-        )
+        results = await asyncio.gather(*(async_store.write(map_.set, key, {}) for key in "abc"), return_exceptions=True)
         assert [type(result) for result in results] == [StoreFailed] * 3
         with pytest.raises(StoreFailed):
             map_.set("d", {})
@@ -186,3 +184,40 @@ def test_await_sync_compact_backup_and_close(tmp_path: Path) -> None:
             assert list(copy.map("m")) == ["a"]
 
     asyncio.run(main())
+
+
+def test_tell_of_each_write_when_it_is_durable_and_not_with_another(tmp_path: Path) -> None:
+    """E2, P1: a write whose fsync is over is told at once, one that was appended meanwhile only after its own."""
+    permits = threading.Semaphore(10)
+    entered = threading.Semaphore(0)
+
+    class GatedDisk(Disk):
+        def sync(self, descriptor: int) -> None:
+            entered.release()
+            assert permits.acquire(timeout=10)
+            super().sync(descriptor)
+
+    class GatedStore(Store):
+        _disk = GatedDisk()
+
+    store = GatedStore(tmp_path / "store", durability="power")
+    map_ = store.map("m")
+    told: list[str] = []
+    map_.on(ItemAdded, lambda event: told.append(event.key))
+    while permits.acquire(blocking=False) or entered.acquire(blocking=False):
+        pass
+    first = threading.Thread(target=lambda: map_.set("first", {}))
+    first.start()
+    assert entered.acquire(timeout=10)
+    second = threading.Thread(target=lambda: map_.set("second", {}))
+    second.start()
+    while "second" not in map_:
+        pass  # it is being appended
+    permits.release()
+    first.join(10)
+    assert entered.acquire(timeout=10)
+    assert told == ["first"]
+    permits.release(10)
+    second.join(10)
+    assert told == ["first", "second"]
+    store.close()

@@ -23,6 +23,7 @@ from mapitem import (
     Map,
     MapItemError,
     MapNotFound,
+    ReentrantUse,
     RevisionMismatch,
     Store,
     StoreClosed,
@@ -269,6 +270,32 @@ def test_be_one_record(make_store: StoreMaker) -> None:
             batch.set(one, key, {})
             batch.set(other, key, {}, collection_ttl=60)
     assert store._log.position == position + 1
+
+
+def test_be_seen_whole_or_not_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W7: while a batch is being applied every read of its maps waits for its end.
+
+    Such a read, made here by the very thread that applies the batch, is told so: it would wait for itself.
+    """
+    one, other = store.map("one"), store.map("other")
+    apply = store._engine._apply
+    seen: list[object] = []
+
+    def spy(*arguments: Any) -> None:
+        apply(*arguments)
+        for map_ in (one, other):
+            try:
+                seen.append(map_.get("a"))
+            except ReentrantUse:
+                seen.append("waits")
+
+    monkeypatch.setattr(store._engine, "_apply", spy)
+    with store.batch() as batch:
+        batch.set(one, "a", {})
+        batch.set(other, "a", {})
+    assert seen == ["waits"] * 4
+    assert one.get("a") is not None
+    assert other.get("a") is not None
 
 
 def test_survive_a_crash_whole_or_not_at_all(tmp_path: Path, clock: ManualClock) -> None:

@@ -598,3 +598,55 @@ def test_demo_with_too_few_characters_exits_with_2() -> None:
     result = run("demo", "--characters", 999)
     assert result.exit_code == 2
     assert "--characters" in result.stderr
+
+
+# ---------------------------------------------------------------- compact, backup
+
+
+def test_compact_a_file(tmp_path: Path) -> None:
+    """compact: the file shrinks to what it holds, its content stays, and both sizes are told."""
+    path = tmp_path / "store"
+    with Store(path) as store:
+        for number in range(200):
+            store.map("m").set("a", {"n": number})
+    before = path.stat().st_size
+    result = CliRunner().invoke(main, ["compact", str(path)])
+    assert result.exit_code == 0
+    assert f"{before:,} bytes before" in result.stdout
+    assert path.stat().st_size < before / 10
+    with Store(path) as store:
+        assert store.recovery is None
+        assert store.map("m")["a"].data == {"n": 199}
+
+
+def test_compact_what_is_not_there_or_in_use(tmp_path: Path) -> None:
+    """compact: a missing file is not created, and one that a writer has open is refused; exit code 2."""
+    result = CliRunner().invoke(main, ["compact", str(tmp_path / "missing")])
+    assert result.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+    with Store(tmp_path / "store"):
+        result = CliRunner().invoke(main, ["compact", str(tmp_path / "store")])
+    assert result.exit_code == 2
+    assert "open for writing" in result.stderr
+
+
+def test_back_up_beside_a_writer(tmp_path: Path) -> None:
+    """backup: a consistent copy while a writer has the file open; it opens clean."""
+    with Store(tmp_path / "store") as store:
+        store.map("m").set("a", {"n": 1})
+        result = CliRunner().invoke(main, ["backup", str(tmp_path / "store"), str(tmp_path / "copy")])
+    assert result.exit_code == 0, result.stderr
+    with Store(tmp_path / "copy") as copy:
+        assert copy.recovery is None
+        assert copy.map("m")["a"].data == {"n": 1}
+
+
+def test_back_up_over_nothing(tmp_path: Path) -> None:
+    """backup: an existing OUT is refused and stays as it is; exit code 2."""
+    with Store(tmp_path / "store"):
+        pass
+    (tmp_path / "copy").write_text("mine")
+    result = CliRunner().invoke(main, ["backup", str(tmp_path / "store"), str(tmp_path / "copy")])
+    assert result.exit_code == 2
+    assert "exists" in result.stderr
+    assert (tmp_path / "copy").read_text() == "mine"

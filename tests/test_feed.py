@@ -97,6 +97,19 @@ def test_serve_only_the_maps_own_events(store: Store, map_: Map) -> None:
     assert [getattr(event, "key", None) for event in other.changes()] == ["b"]
 
 
+def test_begin_in_the_middle_of_a_record(store: Store, map_: Map, clock: ManualClock) -> None:
+    """F1: a token may lie between the events of one batch, or of one write that removed what was due first."""
+    with store.batch() as batch:
+        for key in "abc":
+            batch.set(map_, key, {}, ttl=1)
+    clock.advance(1)
+    map_.set("d", {})
+    everything = list(map_.changes())
+    assert len(everything) == 7
+    for number in range(7):
+        assert list(map_.changes(f"{number:x}")) == everything[number:]
+
+
 @pytest.mark.parametrize("since", ["5", "ff", "X", "", "*", "00", None, 0])
 def test_refuse_a_token_that_is_none(map_: Map, since: Any) -> None:
     """F1: a token beyond the map's revision, or no revision at all: InvalidRevision, at the call."""

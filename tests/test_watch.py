@@ -206,6 +206,24 @@ def test_lose_nothing_under_concurrent_writers(store: Store, map_: Map) -> None:
     assert {tuple(seen) for seen in results} == expected
 
 
+def test_miss_no_event_between_the_look_and_the_wait(map_: Map) -> None:
+    """E3: an event that comes just after the watch found nothing, and before it waits, is told."""
+    watch = map_.watch(timeout=0)
+    look = watch._next
+    looks: list[Event | None] = []
+
+    def look_and_be_overtaken() -> Event | None:
+        event = look()
+        looks.append(event)
+        if len(looks) == 1:
+            map_.set("late", {})
+        return event
+
+    watch._next = look_and_be_overtaken  # type: ignore[method-assign]
+    assert keys([next(watch)]) == ["late"]
+    assert looks[0] is None
+
+
 # ---------------------------------------------------------------- compaction
 
 
