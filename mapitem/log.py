@@ -210,9 +210,14 @@ class FileLog:
         self._is_marked = False
 
     def _cut(self) -> None:
-        """Cut the file back to its last whole record; if even that fails, nobody knows what it holds (F2)."""
+        """Cut the file back to its last whole record; if even that fails, nobody knows what it holds (F2).
+
+        On the medium too, before anything is written there: what was interrupted may be whole, and records that came
+        behind another must not be found behind it after a power cut.
+        """
         try:
             self._disk.truncate(self._descriptor, self._end)
+            self._disk.sync(self._descriptor)
         except OSError as error:
             raise self.fail(error) from error
         self._ragged = False
@@ -242,6 +247,8 @@ class FileLog:
 
     def close(self, *, sync: bool) -> None:
         """Mark the log as cleanly closed and let the file go, the latter even if the former fails (F5)."""
+        if self._descriptor < 0:
+            return
         try:
             self.check_usable()
             if self._ragged:
@@ -423,18 +430,23 @@ class NewFile:
         # ``beside`` is the log whose leftover the next opening removes, should this one die.
         self._temporary = f"{beside or path}.new"
         self._mode = mode
+        # Whether there may be a file to take away again.
+        self._is_begun = False
         # Whether the file has its name; None while that is unknown.
         self.placed: bool | None = False
         self.descriptor = -1
 
     def __enter__(self) -> NewFile:
-        self.descriptor = self._disk.create(self._temporary, 0o666 if self._mode is None else self._mode)
-        if self._mode is not None:
-            try:
+        self._is_begun = True
+        try:
+            self.descriptor = self._disk.create(self._temporary, 0o666 if self._mode is None else self._mode)
+            if self._mode is not None:
                 self._disk.set_mode(self.descriptor, self._mode)  # what create gave was less the umask
-            except OSError:
+        except BaseException as error:
+            # One that is no error of create's own may have come just after it.
+            if self.descriptor >= 0 or not isinstance(error, OSError):
                 self.__exit__()
-                raise
+            raise
         return self
 
     def put_in_place(self) -> None:
@@ -463,7 +475,7 @@ class NewFile:
         try:
             self.abandon()
         finally:
-            if not self.placed:
+            if self._is_begun and not self.placed:
                 self.placed = True
                 with suppress(FileNotFoundError):
                     self._disk.remove(self._temporary)
@@ -480,8 +492,8 @@ class NewLog:
         self._unsynced = 0
         self._waiting = [self.header.pack()]
         self._waiting_bytes = HEADER_BYTES
+        # Made by the first flush: by then somebody holds on to this log who will discard it, whatever interrupts.
         self.file = NewFile(disk, path, mode)
-        self.file.__enter__()
 
     @property
     def size(self) -> int:
@@ -511,6 +523,8 @@ class NewLog:
         """Write what waits."""
         if not self._waiting:
             return
+        if self.file.descriptor < 0:
+            self.file.__enter__()
         data = b"".join(self._waiting)
         self._waiting.clear()
         self._waiting_bytes = 0

@@ -472,12 +472,14 @@ class Map(Mapping[str, MapItem]):
         Costs what it returns, however long the log is. ``InvalidRevision`` for a token beyond the map's revision,
         ``HistoryCompacted`` for one whose events a compaction dropped, at the call or at a later step.
         """
-        from mapitem.watch import check_since, read_changes  # not for everybody who imports us
+        from mapitem.watch import check_token, number_of, read_changes  # not for everybody who imports us
 
         store = self._store
+        store._check_open()
+        token = check_token(since)
         with store._reading():
             store._engine.check_alive(self._state, store._now())
-            number = check_since(self._state, since)
+            number = number_of(self._state, token)
         return read_changes(store, self._state, number)
 
     def watch(self, since: str | None = None, *, timeout: float | None = None) -> Watch:

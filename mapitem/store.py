@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 import time
+import warnings
 import weakref
 from contextlib import suppress
 from threading import RLock, local
@@ -233,24 +234,25 @@ class Store:
         """
         if not sync and self._durability != "none":
             raise ValueError('close(sync=False) is for durability="none" alone')
-        if self._refusal is not None:
+        if self._is_let_go:
             return
         self._check_not_reentrant()
         with self._lock:
-            if self._refusal is not None:
-                return
             try:
-                self._refuse(StoreClosed, "the store is closed")
-                self._stop_compaction()
-                self._recover_unsettled()
-                self._log.close(sync=sync)
+                if self._refusal is None:
+                    self._refuse(StoreClosed, "the store is closed")
+                    self._stop_compaction()
+                    self._recover_unsettled()
+                    self._log.close(sync=sync)
             finally:
+                # What an exception interrupts here, the next call of close() brings to its end.
                 try:
                     self._log.abandon()
                 finally:
                     self._wake_watchers()
                     if self._writer_lock is not None:
                         self._writer_lock.release()
+                    self._is_let_go = True
 
     def __enter__(self) -> Store:
         self._check_open()
@@ -269,10 +271,8 @@ class Store:
     def __del__(self) -> None:
         if self._refusal is not None or not isinstance(getattr(self, "_log", None), FileLog):
             return
-        import warnings
-
-        warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=1)
         self._log.abandon()
+        warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=1)
 
     def __repr__(self) -> str:
         return "Store()" if self._path is None else f"Store({self._path!r})"
@@ -591,10 +591,16 @@ class Store:
         self._save_backlogs()
         try:
             log.adopt(compaction.new)
-        finally:
+            self._forget_history()
+            self._compaction = None
+        except BaseException as error:
             if compaction.new.file.placed:
-                self._compaction = None
+                # The places of the records are those of the old log: without them nobody must go on.
+                if log.failed is None:
+                    log.fail(error)
                 self._forget_history()
+                self._compaction = None
+            raise
 
     def _drop_records(self, log: MemoryLog) -> None:
         self._save_backlogs()
@@ -731,6 +737,7 @@ def _after_fork_in_child() -> None:
         store._lock = RLock()
         if store._path is not None and store._refusal is None:
             store._refuse(StoreForked, "the store was opened before a fork: open it again in the child")
+            store._is_let_go = True
             with suppress(OSError):  # another thread of the parent may have been about to close it
                 store._log.abandon()
             if store._compaction is not None:

@@ -10,7 +10,7 @@ from collections import deque
 from contextlib import suppress
 from threading import Event as Signal
 
-from mapitem.errors import HistoryCompacted, InvalidRevision, MapNotFound, StoreClosed, StoreForked
+from mapitem.errors import HistoryCompacted, InvalidRevision, StoreClosed, StoreForked
 from mapitem.events import Event, MapRemoved, feed_events
 from mapitem.item import date_of
 from mapitem.limits import check_if_match, shown
@@ -29,14 +29,22 @@ _PORTION = 256
 BACKLOG = 1024
 
 
-def check_since(state: MapState, since: object) -> int:
-    """The token as the number of an event; ``InvalidRevision`` or ``HistoryCompacted`` (F1, F2). Under the lock."""
+def check_token(since: object) -> str:
+    """The token as given; ``InvalidRevision`` unless it is lower-case hex."""
     text = check_if_match(since)
     if text is None or text == "*":
         raise InvalidRevision(f"since must be a revision (lower-case hex), not {shown(since)}")
-    number = int(text, 16)
-    if number > state.counter or f"{number:x}" != text:
-        raise InvalidRevision(f"no revision {text!r} yet: the map is at {state.counter:x}")
+    return text
+
+
+def number_of(state: MapState, token: str) -> int:
+    """The event that a token of a live map stands for; ``InvalidRevision``, ``HistoryCompacted`` (F1, F2).
+
+    Called under the lock.
+    """
+    number = int(token, 16)
+    if number > state.counter or f"{number:x}" != token:
+        raise InvalidRevision(f"no revision {shown(token)} yet: the map is at {state.counter:x}")
     check_served(state, number)
     return number
 
@@ -225,13 +233,13 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 def start_watch(store: Store, state: MapState, since: object, timeout: float | None) -> Watch:
     """A watch that is told of every write from this moment on."""
+    store._check_open()
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout < 0):
         raise ValueError(f"timeout must be a number of seconds of at least 0, or None, not {shown(timeout)}")
+    token = None if since is None else check_token(since)
     with store._reading():
-        if state.ended is not None:
-            raise MapNotFound(f"the map {state.label} is gone", name=state.name or state.sid)
         store._engine.check_alive(state, store._now())
-        number = state.counter if since is None else check_since(state, since)
+        number = state.counter if token is None else number_of(state, token)
         watch = Watch(store, state, number, timeout)
         store._watchers.add(watch)
         store._is_watched = True

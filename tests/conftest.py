@@ -14,13 +14,18 @@ from hypothesis import HealthCheck, settings
 from mapitem import Map, Store
 from mapitem.testing import ManualClock
 
-# quick: while writing code. ci: the same examples every time. long: a campaign (see CONTRIBUTING in README).
+# quick: while writing code. ci: the same examples every time. long: a campaign, of as many examples as
+# HYPOTHESIS_EXAMPLES says (see "Contributing" in the README).
 settings.register_profile("quick", max_examples=50, deadline=None)
 settings.register_profile(
     "ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile(
-    "long", max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "long",
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "20000")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

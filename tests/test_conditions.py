@@ -393,6 +393,8 @@ def test_tell_the_map_before_the_item(store: Store, map_: Map, clock: ManualCloc
 READS: dict[str, tuple[Callable[[Map], object], type[Exception]]] = {
     "get": (lambda map_: map_.get(""), InvalidKey),
     "[]": (lambda map_: map_[""], InvalidKey),
+    "get, no text": (lambda map_: map_.get(5), InvalidKey),  # type: ignore[call-overload]
+    "[], no text": (lambda map_: map_[5], InvalidKey),  # type: ignore[index]
     "range from": (lambda map_: map_.range("\ud800"), InvalidKey),
     "range bounds": (lambda map_: map_.range(bounds="?"), InvalidBounds),  # type: ignore[arg-type]
     "range order": (lambda map_: map_.range(order="?"), InvalidOrder),  # type: ignore[arg-type]

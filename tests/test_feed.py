@@ -118,6 +118,23 @@ def test_refuse_a_token_that_is_none(map_: Map, since: Any) -> None:
         map_.changes(since)
 
 
+def test_judge_the_token_before_the_map(store: Store, map_: Map) -> None:
+    """C2: what is no token at all is told first, on a dead map too; whether it is too new, only the map can say.
+
+    The feed looked at the map first, and a removed map with a malformed token was MapNotFound.
+    """
+    map_.remove_map()
+    for verb in (map_.changes, map_.watch):
+        with pytest.raises(InvalidRevision):
+            verb("current")
+        with pytest.raises(MapNotFound):
+            verb("ff")
+    store.close()
+    for verb in (map_.changes, map_.watch):
+        with pytest.raises(StoreClosed):
+            verb("current")
+
+
 def test_refuse_a_dead_map_and_a_closed_store(store: Store, map_: Map) -> None:
     """F2, C2: the feed does not carry the map's end: MapNotFound; a closed store comes first."""
     map_.set("a", {})

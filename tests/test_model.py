@@ -915,29 +915,32 @@ def test_turn_pages_of_any_keys(keys_and_arguments: tuple[list[str], dict[str, A
     st.sampled_from(["asc", "desc"]),
     st.lists(
         st.tuples(
-            st.sampled_from(["forward", "forward", "back", "add", "remove from", "remove to"]), st.integers(1, 8)
+            st.sampled_from(["nothing", "add", "remove from", "remove to"]),
+            st.integers(1, 8),
+            st.sampled_from(["forward", "back"]),
+            st.integers(1, 3),
         ),
         min_size=2,
-        max_size=20,
+        max_size=8,
     ),
 )
-def test_turn_pages_to_and_fro(order: Literal["asc", "desc"], moves: list[tuple[str, int]]) -> None:
+def test_turn_pages_to_and_fro(order: Literal["asc", "desc"], moves: list[tuple[str, int, str, int]]) -> None:
     """L4: whatever is written between two pages, the next has the items and the neighbours that it should have."""
     clock = ManualClock(NOW)
     maps: list[Any] = [Store(clock=clock).map("m"), Oracle(clock).map("m")]
     for map_, key in product(maps, "12345678"):
         map_.set(key, {})
     pages = [map_.page(page_size=2, from_="7" if order == "desc" else "2", order=order) for map_ in maps]
-    for move, number in moves:
+    for write, number, turn, size in moves:
         for place, map_ in enumerate(maps):
-            token = pages[place].next_page_token if move == "forward" else pages[place].previous_page_token
-            if move in ("forward", "back") and token is not None:
-                pages[place] = map_.page(page_size=number, page_token=token)
-            elif move == "add":
+            if write == "add":
                 map_.set(str(number), {})
             for key in list(map_):
-                if (move == "remove from" and key >= str(number)) or (move == "remove to" and key <= str(number)):
+                if (write == "remove from" and int(key) >= number) or (write == "remove to" and int(key) <= number):
                     map_.remove(key)
+            token = pages[place].next_page_token if turn == "forward" else pages[place].previous_page_token
+            if token is not None:
+                pages[place] = map_.page(page_size=size, page_token=token)
         assert seen(pages[0]) == seen(pages[1])
 
 
@@ -948,6 +951,17 @@ MEANWHILE = st.lists(
     st.tuples(st.sampled_from(["step", "step", "remove", "add", "wait"]), st.integers(0, 1200), st.integers(1, 300)),
     max_size=8,
 )
+
+# How a walk is begun, and the key of what it delivers.
+WALKS: dict[str, tuple[Callable[[Map], Iterator[Any]], Callable[[Any], str]]] = {
+    "up": (lambda map_: map_.range(), lambda item: str(item.key)),
+    "down": (lambda map_: map_.range(order="desc"), lambda item: str(item.key)),
+    "iter": (iter, str),
+    "reversed": (reversed, str),
+    "keys": (lambda map_: iter(map_.keys()), str),
+    "values": (lambda map_: iter(map_.values()), lambda item: str(item.key)),
+    "items": (lambda map_: iter(map_.items()), lambda pair: str(pair[0])),
+}
 
 
 def numbered_map(size: int, clock: ManualClock) -> Map:
@@ -961,7 +975,7 @@ def numbered_map(size: int, clock: ManualClock) -> Map:
 def happen(move: str, start: int, count: int, map_: Map, clock: ManualClock) -> None:
     """A move of ``MEANWHILE`` but for the step of the walk itself."""
     if move == "wait":
-        clock.advance(0.5)
+        clock.advance(1)
     for number in range(start, start + count):
         if move == "add":
             map_.set(f"{number:04}", {})
@@ -970,22 +984,41 @@ def happen(move: str, start: int, count: int, map_: Map, clock: ManualClock) -> 
                 map_.remove(f"{number:04}")
 
 
+@pytest.mark.parametrize("walk_of", list(WALKS))
 @fewer
-@given(SIZES, st.sampled_from(["asc", "desc"]), MEANWHILE)
-def test_walk_while_written(size: int, order: Literal["asc", "desc"], moves: list[tuple[str, int, int]]) -> None:
-    """L3: what is there for the whole walk comes exactly once and in order, however large the map."""
+@given(size=SIZES, moves=MEANWHILE)
+def test_walk_while_written(walk_of: str, size: int, moves: list[tuple[str, int, int]]) -> None:
+    """L3, L5: what is there for the whole walk comes exactly once and in order, however large the map."""
+    begin, key_of = WALKS[walk_of]
     clock = ManualClock(NOW)
     map_ = numbered_map(size, clock)
-    always_there, walk = set(map_), map_.range(order=order)
+    always_there, walk = set(map_), begin(map_)
     delivered: list[str] = []
     for move, start, count in moves:
         if move == "step":
-            delivered += keys_of(islice(walk, count))
+            delivered += map(key_of, islice(walk, count))
         happen(move, start, count, map_, clock)
         always_there &= set(map_)
-    delivered += keys_of(walk)
-    assert delivered == sorted(set(delivered), reverse=order == "desc")
+    delivered += map(key_of, walk)
+    assert delivered == sorted(set(delivered), reverse=walk_of in ("down", "reversed"))
     assert always_there <= set(delivered)
+
+
+@pytest.mark.parametrize("end", ["removed", "expired"])
+@pytest.mark.parametrize("walk_of", list(WALKS))
+def test_walk_on_when_map_is_gone(walk_of: str, end: str) -> None:
+    """S2: the walk raises at its next step, though it may have looked ahead."""
+    clock = ManualClock(NOW)
+    map_ = numbered_map(50, clock)
+    walk = WALKS[walk_of][0](map_)
+    next(walk)
+    if end == "removed":
+        map_.remove_map()
+    else:
+        map_.set_ttl(1)
+        clock.advance(1)
+    with pytest.raises(MapNotFound):
+        next(walk)
 
 
 @fewer
@@ -1020,12 +1053,28 @@ def test_refuse_altered_token(data: st.DataObject, keys_and_arguments: tuple[lis
     assume(token is not None)
     assert token is not None
     assert re.fullmatch("[A-Za-z0-9_.~-]+", token)
-    place = data.draw(st.integers(0, len(token)))
+    place = data.draw(st.integers(0, len(token)) | st.just(len(token) - 1))
     instead = data.draw(st.sampled_from(["", *ascii_letters, *digits, "-", "_", "=", "é", "\n", "\0", "+", "/", "%"]))
     altered = token[:place] + instead + token[place + data.draw(st.integers(0, 1)) :]
     assume(altered != token)
     with pytest.raises(InvalidPageToken):
         map_.page(page_token=altered)
+
+
+def test_refuse_token_of_another_map() -> None:
+    """L4: foreign is also a token of a map that had the name before."""
+    store = Store()
+    tokens = []
+    for _ in range(2):
+        map_ = store.map("m")
+        map_.set("a", {})
+        map_.set("b", {})
+        tokens.append(map_.page(page_size=1).next_page_token)
+        if len(tokens) == 1:
+            map_.remove_map()
+    assert keys_of(map_.page(page_token=tokens[1]).items) == ["b"]
+    with pytest.raises(InvalidPageToken):
+        map_.page(page_token=tokens[0])
 
 
 @fewer

@@ -336,7 +336,7 @@ def test_end_an_async_watch(store: Store, map_: Map) -> None:
 def test_leave_nothing_behind_when_cancelled(map_: Map) -> None:
     """E3: a cancelled consumer leaves no future, no task and no watch; the next one starts where it stopped."""
 
-    async def main() -> None:
+    async def main() -> weakref.ref[Watch]:
         watch = map_.watch()
         task = asyncio.create_task(anext(watch))  # type: ignore[arg-type]
         await asyncio.sleep(0)
@@ -346,13 +346,12 @@ def test_leave_nothing_behind_when_cancelled(map_: Map) -> None:
         assert watch._future is None
         map_.set("a", {})
         assert (await asyncio.wait_for(anext(watch), 10)).revision == "0"
-        alive = weakref.ref(watch)
-        del watch, task
-        gc.collect()
-        assert alive() is None
         assert asyncio.all_tasks() == {asyncio.current_task()}
+        return weakref.ref(watch)
 
-    asyncio.run(main(), debug=True)
+    alive = asyncio.run(main())
+    gc.collect()
+    assert alive() is None
 
 
 def test_survive_the_end_of_its_loop(map_: Map) -> None:

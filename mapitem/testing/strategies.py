@@ -8,6 +8,7 @@ every store must refuse; all others make only what every store with the default 
 from __future__ import annotations
 
 import datetime
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -113,15 +114,15 @@ def bad_data() -> SearchStrategy[tuple[Any, str]]:
 
 def data_of_size(size: int) -> SearchStrategy[dict[str, Any]]:
     """Objects whose compact JSON takes exactly ``size`` bytes, at least 32 (semantics D3)."""
-    # One field, whose string is made of characters of 1 to 6 bytes of JSON and filled up with ASCII.
-    start = len('{"s":""}')
-    wide_ones = st.sampled_from(["é", "\u20ac", "\U0001f600", "\0", '"', "\\", "/", "\x7f", "\u2028"])
+    # One string, of a character that takes 1 to 6 bytes of JSON as often as it fits, filled up with ASCII.
+    room = size - len('{"s":""}')
+    characters = st.sampled_from(["x", "é", "\u20ac", "\U0001f600", "\0", "\n", '"', "\\", "/", "\x7f", "\u2028"])
 
-    def filled(wide: list[str]) -> dict[str, Any]:
-        text = "".join(wide)
-        return {"s": text + "x" * (size - start - sum(_json_bytes(character) for character in text))}
+    def filled(character: str) -> dict[str, Any]:
+        each = len(json.dumps(character, ensure_ascii=False).encode()) - 2
+        return {"s": character * (room // each) + "x" * (room % each)}
 
-    return st.lists(wide_ones, max_size=4).map(filled)
+    return characters.map(filled)
 
 
 def ttls() -> SearchStrategy[int | datetime.timedelta | None]:
@@ -294,9 +295,3 @@ def _steps() -> SearchStrategy[tuple[str, str]]:
 
 def _field_names() -> SearchStrategy[str]:
     return st.one_of(st.sampled_from(["x", "y", "z", "", "é", "e\u0301", "a b", "\0"]), texts(max_size=4))
-
-
-def _json_bytes(character: str) -> int:
-    if character in '"\\':
-        return 2
-    return 6 if character < " " else len(character.encode())
