@@ -48,10 +48,7 @@ def feed(folder: Path) -> None:
                 since = f"{int(map_.revision, 16) - count:x}"
                 times.setdefault((size, count), []).append(seconds(map_, since))
     for size in LOGS:
-        print(
-            f"{size:>18,}"
-            + "".join(f"{statistics.median(times[size, count]) * 1e6:>10,.0f}" for count in RECENT)
-        )
+        print(f"{size:>18,}" + "".join(f"{statistics.median(times[size, count]) * 1e6:>10,.0f}" for count in RECENT))
     for store in stores.values():
         store.close()
 

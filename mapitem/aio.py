@@ -77,10 +77,16 @@ class AsyncStore:
         log = self.store._log
         while log.synced_position < position:
             if self._syncing is None or self._syncing.done():
-                self._syncing = asyncio.ensure_future(asyncio.to_thread(log.sync))
+                self._syncing = asyncio.ensure_future(self._sync_and_tell())
             # Shielded: the fsync is everybody's, and one waiter's cancellation is not.
             await asyncio.shield(self._syncing)
         self.store._teller.tell(position)
+
+    async def _sync_and_tell(self) -> None:
+        """One fsync for all, and the telling of what it made durable, even if nobody waits for it any more."""
+        log = self.store._log
+        await asyncio.to_thread(log.sync)
+        self.store._teller.tell(log.synced_position)
 
 
 class AsyncBatch:

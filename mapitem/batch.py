@@ -186,6 +186,8 @@ class Batch:
 
     def __enter__(self) -> Batch:
         self._store._check_writable()
+        if self._ended:
+            raise ValueError("the batch has ended: begin another")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:

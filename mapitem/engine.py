@@ -74,6 +74,11 @@ class Engine:
         """The map of that number, which was not dropped."""
         return self._by_no[no]
 
+    def watched(self, operations: Sequence[Operation]) -> list[MapState]:
+        """The maps that these operations are about and somebody watches. Ask before they are applied: a map may end."""
+        states = [self._by_no.get(no) for no in {operation[1] for operation in operations}]
+        return [state for state in states if state is not None and state.watchers]
+
     def live_states(self, now: int) -> list[MapState]:
         """The live maps by name, the nameless last by sid (S2)."""
         live = [state for state in self._by_no.values() if not self.is_over(state, now)]
@@ -357,8 +362,11 @@ class Engine:
                 old.ended = (old.updated, False)
                 old.quiet_until = ALWAYS_LOOK
                 continue
+            # Whoever reads without the lock meanwhile must not see the one half with the other.
+            old.held = True
+            old.quiet_until = ALWAYS_LOOK
             for name in MapState.__slots__:
-                if name != "quiet_until":
+                if name not in ("quiet_until", "watchers"):
                     setattr(old, name, getattr(new, name))
             old.quiet_until = new.quiet_until
             self._by_no[old.no] = self._by_sid[old.sid] = old

@@ -10,6 +10,7 @@ from collections import deque
 from threading import Lock
 
 from mapitem.item import date_of, make_item, row_number, row_times
+from mapitem.limits import shown
 from mapitem.records import ADD, EXPIRE, MAP_END, REMOVE, UPDATE
 
 TYPE_CHECKING = False
@@ -236,13 +237,18 @@ class Subscription:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def tell(self, change: Change) -> None:
-        """Call the callback for each event of a change that it asked for; what it raises is logged (E2)."""
+    def tell(self, change: Change) -> BaseException | None:
+        """Call the callback for each event of a change that it asked for (E2).
+
+        An ``Exception`` is logged. What is meant for the whole program, as ``KeyboardInterrupt``, is returned, for
+        others have to be told yet.
+        """
+        interrupt: BaseException | None = None
         if self._sid is not None and self._sid != change[0].sid:
-            return
+            return None
         for event in events_of(*change):
             if self._teller is None:
-                return
+                break
             if not isinstance(event, self._kind):
                 continue
             try:
@@ -251,6 +257,11 @@ class Subscription:
                 from logging import getLogger
 
                 getLogger("mapitem.events").exception("a callback for %s raised", type(event).__name__)
+            except BaseException as error:
+                interrupt = interrupt or error
+        if change[1][0] == MAP_END and self._sid is not None:
+            self.close()  # nothing can come any more
+        return interrupt
 
 
 class Teller:
@@ -259,16 +270,25 @@ class Teller:
     def __init__(self) -> None:
         # A tuple, replaced whole: a write takes along who was listening at its moment.
         self.subscriptions: tuple[Subscription, ...] = ()
-        self._changing = Lock()
         self._waiting: deque[tuple[int, list[Change], tuple[Subscription, ...]]] = deque()
-        self._telling = Lock()
+        # Up to which position of the log writes are as durable as they were to be.
         self._done = 0
+        self.forget_locks()
+
+    def forget_locks(self) -> None:
+        """New locks: in a forked child the old ones may be held by threads that are not there."""
+        self._changing = Lock()  # around every look at the fields above
+        self._telling = Lock()  # held by the one who calls callbacks
+
+    def check(self, kind: object, callback: object) -> None:
+        """``TypeError`` unless these can be subscribed."""
+        if not (isinstance(kind, type) and issubclass(kind, Event)):
+            raise TypeError(f"the kind must be Event or one of its classes, not {shown(kind)}")
+        if not callable(callback):
+            raise TypeError(f"the callback must be callable, not {shown(callback)}")
 
     def add(self, kind: type[Event], callback: Callable[[Any], object], sid: str | None) -> Subscription:
-        if not (isinstance(kind, type) and issubclass(kind, Event)):
-            raise TypeError(f"the kind must be Event or one of its classes, not {kind!r}")
-        if not callable(callback):
-            raise TypeError(f"the callback must be callable, not {callback!r}")
+        self.check(kind, callback)
         subscription = Subscription(self, kind, callback, sid)
         with self._changing:
             self.subscriptions = (*self.subscriptions, subscription)
@@ -280,34 +300,52 @@ class Teller:
 
     def note(self, changes: list[Change], position: int) -> None:
         """Keep changes for ``tell``. Called under the store's lock, which gives them their order."""
-        self._waiting.append((position, changes, self.subscriptions))
+        with self._changing:
+            self._waiting.append((position, changes, self.subscriptions))
 
     def tell(self, done: int) -> None:
         """Tell of the writes up to the position ``done``, unless somebody is at it already and will tell of them too.
 
         Called without the store's lock, when those writes are as durable as they were to be.
         """
-        self._done = max(self._done, done)
+        with self._changing:
+            self._done = max(self._done, done)
+        interrupt: BaseException | None = None
+        # Looked at once more after letting go: who came meanwhile, and found us telling, has gone away again.
         while self._has_news() and self._telling.acquire(blocking=False):
             try:
-                while self._has_news():
-                    _, changes, subscriptions = self._waiting.popleft()
+                while (news := self._next_news()) is not None:
+                    changes, subscriptions = news
                     for change in changes:
                         for subscription in subscriptions:
-                            subscription.tell(change)
+                            interrupt = subscription.tell(change) or interrupt
             finally:
                 self._telling.release()
+        if interrupt is not None:
+            raise interrupt
 
     def _has_news(self) -> bool:
-        return bool(self._waiting) and self._waiting[0][0] <= self._done
+        with self._changing:
+            return bool(self._waiting) and self._waiting[0][0] <= self._done
+
+    def _next_news(self) -> tuple[list[Change], tuple[Subscription, ...]] | None:
+        with self._changing:
+            if self._waiting and self._waiting[0][0] <= self._done:
+                return self._waiting.popleft()[1:]
+        return None
 
 
 def feed_events(state: MapState, records: Iterator[Sequence[Operation]], since: int) -> Iterator[Event]:
-    """The events of one map in these records, from the number ``since`` on."""
+    """The events of one map in these records, from the number ``since`` on; none before it is even built."""
     for operations in records:
         for operation in operations:
-            if operation[1] != state.no or operation[0] == MAP_END:
+            kind = operation[0]
+            if operation[1] != state.no or kind not in (ADD, UPDATE, REMOVE, EXPIRE):
                 continue
-            for event in events_of(state, operation):
-                if int(event.revision, 16) >= since:
-                    yield event
+            if kind == EXPIRE:
+                _, no, keys, first, date = operation
+                skipped = max(0, since - first)
+                if skipped < len(keys):
+                    yield from events_of(state, (kind, no, keys[skipped:], first + skipped, date))
+            elif (operation[3] if kind == REMOVE else row_number(operation[3])) >= since:
+                yield from events_of(state, operation)

@@ -188,7 +188,7 @@ def read_token(token: object, sid: str) -> PagePlace:
             raise problem
         fields: list[Any] = unpackb(body)
         owner, low, high, descending, cut, backwards = fields
-    except ValueError:
+    except (ValueError, TypeError):
         raise problem from None
     shapes = (owner, low, cut), (descending, backwards)
     if owner != sid or not all(map(is_text, shapes[0])) or not all(type(flag) is bool for flag in shapes[1]):

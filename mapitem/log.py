@@ -628,8 +628,7 @@ class OpenedLog:
         scan = self._scan
         if scan.closed and scan.reason is None:
             return None
-        # A writer elsewhere may have ended, after the size was taken, the record that it was in.
-        return Recovery(max(0, scan.size - scan.end), scan.end, scan.reason, None)
+        return Recovery(scan.size - scan.end, scan.end, scan.reason, None)
 
     def has_grown(self) -> bool:
         """Whether a writer elsewhere has been at the file since it was opened."""

@@ -462,6 +462,8 @@ class Map(Mapping[str, MapItem]):
 
     def on(self, kind: type[SomeEvent], callback: Callable[[SomeEvent], object]) -> Subscription:
         """Call ``callback`` for every event of this kind (or ``Event`` for all) in this map; as ``Store.on`` (E2)."""
+        self._store._check_open()
+        self._store._teller.check(kind, callback)
         self._live()
         return self._store._teller.add(kind, callback, self.sid)
 

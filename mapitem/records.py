@@ -131,7 +131,7 @@ def _fields(*checks: Callable[[Any], bool]) -> Callable[[Operation], bool]:
 
 def _is_map(fields: Operation) -> bool:
     # No history is kept in a base: the feed begins with what follows.
-    return _has_map_fields(fields) and fields[5] <= fields[6] and fields[8] == fields[9]
+    return _has_map_fields(fields) and fields[8] == fields[9]
 
 
 def _is_map_state(fields: Operation) -> bool:

@@ -19,9 +19,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
+    from weakref import WeakSet
 
     from mapitem.keyrange import KeyRange
     from mapitem.records import Operation
+    from mapitem.watch import Watch
 
     Row: TypeAlias = bytes
 
@@ -62,6 +64,7 @@ class MapState:
         "sid",
         "timed",
         "updated",
+        "watchers",
     )
 
     def __init__(
@@ -95,6 +98,7 @@ class MapState:
         # Where in the log the record of each event lies, from the oldest served on.
         self.places = array("Q")
         self.ended: tuple[int, bool] | None = None  # the date of the map's end, and whether it expired
+        self.watchers: WeakSet[Watch] | None = None  # whom a write has to wake
         self.held = False  # while a record of several operations is being applied
         self.quiet_until = expires
 

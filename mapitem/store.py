@@ -71,9 +71,9 @@ _LAST_INSTANT = (253_402_300_800 - 2 * 31_536_000) * _MICROSECONDS
 
 
 class _Deferral(local):
-    """Whether the writes of this thread leave the waiting for the disk to somebody else, and for how much."""
+    """The store whose writes on this thread leave the waiting for the disk to somebody else, and for how much."""
 
-    active = False
+    store: Store | None = None
     position = 0
 
 
@@ -110,6 +110,8 @@ class Store:
     # Why every use is refused, as error and message, or None; and the lock of a store that writes to a file. Here, so
     # that a store whose opening failed at its very beginning can be finalized.
     _refusal: tuple[type[Exception], str] | None = None
+    # Whether close() has come to its end.
+    _is_let_go = False
     _writer_lock: WriterLock | None = None
 
     def __init__(
@@ -370,13 +372,15 @@ class Store:
         its own time to live (semantics S2).
         """
         self._check_open()
-        if looks_like_sid(name):
+        found: Map | None = None
+        with suppress(MapNotFound):
+            found = self.open_map(name)
+        if found is None or looks_like_sid(name):
             check_name(name, self._limits.max_key_chars)
         seconds = check_ttl(ttl)
-        try:
-            return self.open_map(name)
-        except MapNotFound:
-            self._check_writable()
+        if found is not None:
+            return found
+        self._check_writable()
         return self._handle(self._write(self._create, name, seconds, True))
 
     def create_map(self, name: str | None = None, *, ttl: int | timedelta | None = None) -> Map:
@@ -461,15 +465,17 @@ class Store:
 
     def _write(self, judge: Callable[..., tuple[list[Operation], Result]], *arguments: Any) -> Result:
         """Lead a write through: ``judge(*arguments, now)``, log, engine. Returns what ``judge`` says is the result."""
-        now = self._now()
         self._check_not_reentrant()
         log = self._log
         with self._lock:
             self._check_writable()
             self._recover_unsettled()
+            # Under the lock, as reads do: a write that waited must not act on what was due in the meantime.
+            now = self._now()
             operations, result = judge(*arguments, now)
             if not operations:
                 return result
+            watched = self._engine.watched(operations) if self._is_watched else ()
             self._unsettled = True
             place = log.append(operations)
             changes: list[Change] | None = [] if self._teller.subscriptions else None
@@ -480,12 +486,12 @@ class Store:
             self._unsettled = False
             if changes:
                 self._teller.note(changes, position)
-            if self._is_watched:
-                self._wake_watchers()
+            for state in watched:
+                self._wake(state)
             if log.size >= self._compact_from:
                 self._compact_along(operations)
         if self._durability == "power":
-            if _deferral.active:
+            if _deferral.store is self:
                 _deferral.position = position
                 return result
             log.sync(position)
@@ -498,11 +504,11 @@ class Store:
 
         For asyncio, which waits elsewhere. 0 if there is nothing to wait for.
         """
-        _deferral.active, _deferral.position = True, 0
+        _deferral.store, _deferral.position = self, 0
         try:
             result = call()
         finally:
-            _deferral.active = False
+            _deferral.store = None
         return _deferral.position, result
 
     def _recover_unsettled(self) -> None:
@@ -516,6 +522,17 @@ class Store:
         if log.failed is not None:
             raise StoreFailed(f"an earlier failure left the file in doubt ({log.failed}): open the store anew")
         self._unsettled = False
+
+    @staticmethod
+    def _wake(state: MapState) -> None:
+        """Wake those who watch this map, and forget those who are through."""
+        watchers = state.watchers
+        assert watchers is not None
+        for watch in list(watchers):
+            if watch.is_over:
+                watchers.discard(watch)
+            else:
+                watch.wake()
 
     def _wake_watchers(self) -> None:
         for watch in list(self._watchers):
@@ -735,6 +752,7 @@ def _after_fork_in_child() -> None:
     """A store on file is the parent's alone: refuse every use before any lock is waited for (durability L2)."""
     for store in _all_stores():
         store._lock = RLock()
+        store._teller.forget_locks()
         if store._path is not None and store._refusal is None:
             store._refuse(StoreForked, "the store was opened before a fork: open it again in the child")
             store._is_let_go = True

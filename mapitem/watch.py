@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
+from itertools import islice
+from threading import TIMEOUT_MAX
 from threading import Event as Signal
+from time import monotonic
+from weakref import WeakSet
 
 from mapitem.errors import HistoryCompacted, InvalidRevision, StoreClosed, StoreForked
 from mapitem.events import Event, MapRemoved, feed_events
@@ -64,7 +68,7 @@ def read_portion(store: Store, state: MapState, number: int, longest: int = _POR
     first = number - state.oldest
     places = state.places[first : first + longest]
     records = store._log.read(sorted(set(places)))
-    return list(feed_events(state, iter(records), number))
+    return list(islice(feed_events(state, iter(records), number), longest))
 
 
 def read_changes(store: Store, state: MapState, number: int) -> Iterator[Event]:
@@ -156,6 +160,11 @@ class Watch:
         """The log is gone, for the map that is watched too, which may have ended and be unknown to the engine."""
         self._state.forget_history()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it will deliver nothing more."""
+        return self._over
+
     def wake(self) -> None:
         """Something happened to the map. Called under the store's lock, and by ``close``."""
         self._signal.set()
@@ -170,12 +179,14 @@ class Watch:
         return self
 
     def __next__(self) -> Event:
+        deadline = None if self._timeout is None else monotonic() + self._timeout
         while True:
             self._signal.clear()
             event = self._next()
             if event is not None:
                 return event
-            if self._over or not self._signal.wait(self._timeout):
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            if self._over or not self._signal.wait(left):
                 raise StopIteration
 
     # ------------------------------------------------------------ async for
@@ -186,21 +197,22 @@ class Watch:
     async def __anext__(self) -> Event:
         import asyncio
 
-        while True:
-            self._loop = asyncio.get_running_loop()
-            self._future = future = self._loop.create_future()
-            try:
-                # Only now: an event that comes after this look finishes the future.
-                event = self._next()
-                if event is not None:
-                    return event
-                if self._over:
-                    raise StopAsyncIteration
-                await asyncio.wait_for(future, self._timeout)
-            except TimeoutError:
-                raise StopAsyncIteration from None
-            finally:
-                self._future = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    self._loop = asyncio.get_running_loop()
+                    self._future = future = self._loop.create_future()
+                    # Only now: an event that comes after this look finishes the future.
+                    event = self._next()
+                    if event is not None:
+                        return event
+                    if self._over:
+                        raise StopAsyncIteration
+                    await future
+        except TimeoutError:
+            raise StopAsyncIteration from None
+        finally:
+            self._future = None
 
     # ------------------------------------------------------------ ending
 
@@ -234,13 +246,18 @@ def _finish(future: asyncio.Future[None]) -> None:
 def start_watch(store: Store, state: MapState, since: object, timeout: float | None) -> Watch:
     """A watch that is told of every write from this moment on."""
     store._check_open()
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout < 0):
+    if timeout is not None and (
+        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < float("inf")
+    ):
         raise ValueError(f"timeout must be a number of seconds of at least 0, or None, not {shown(timeout)}")
     token = None if since is None else check_token(since)
     with store._reading():
         store._engine.check_alive(state, store._now())
         number = state.counter if token is None else number_of(state, token)
-        watch = Watch(store, state, number, timeout)
+        watch = Watch(store, state, number, None if timeout is None else min(timeout, TIMEOUT_MAX))
         store._watchers.add(watch)
+        if state.watchers is None:
+            state.watchers = WeakSet()
+        state.watchers.add(watch)
         store._is_watched = True
     return watch

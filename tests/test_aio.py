@@ -60,7 +60,7 @@ def test_share_one_fsync_among_writes_that_wait(tmp_path: Path) -> None:
 
 
 def test_leave_the_loop_free_while_the_disk_works(tmp_path: Path) -> None:
-    """P1: the loop runs on, and reads and writes too, while a write waits for the disk; it returns only when durable."""
+    """P1: the loop runs on, and reads and writes too, while a write waits for the disk and until it is durable."""
     disk = CountingDisk()
 
     async def main() -> None:

@@ -45,6 +45,7 @@ DEEPEST = 128
 
 Data: TypeAlias = dict[str, Any]
 TTL: TypeAlias = int | timedelta | None
+Match: TypeAlias = str | None
 
 
 class Event(NamedTuple):
@@ -324,25 +325,25 @@ class OracleMap(Mapping[str, MapItem]):
         return batch.commit()[0]
 
     def set(
-        self, key: str, data: Data, *, ttl: TTL = None, collection_ttl: TTL = None, if_match: str | None = None
+        self, key: str, data: Data, *, ttl: TTL = None, collection_ttl: TTL = None, if_match: Match = None
     ) -> MapItem:
         batch = self.store.batch()
         batch.set(self, key, data, ttl=ttl, collection_ttl=collection_ttl, if_match=if_match)
         return batch.commit()[0]
 
     def update(
-        self, key: str, changes: Data, *, ttl: TTL = None, collection_ttl: TTL = None, if_match: str | None = None
+        self, key: str, changes: Data, *, ttl: TTL = None, collection_ttl: TTL = None, if_match: Match = None
     ) -> MapItem:
         batch = self.store.batch()
         batch.update(self, key, changes, ttl=ttl, collection_ttl=collection_ttl, if_match=if_match)
         return batch.commit()[0]
 
-    def remove(self, key: str, *, if_match: str | None = None) -> MapItem:
+    def remove(self, key: str, *, if_match: Match = None) -> MapItem:
         batch = self.store.batch()
         batch.remove(self, key, if_match=if_match)
         return batch.commit()[0]
 
-    def set_item_ttl(self, key: str, ttl: TTL, *, if_match: str | None = None) -> MapItem:
+    def set_item_ttl(self, key: str, ttl: TTL, *, if_match: Match = None) -> MapItem:
         batch = self.store.batch()
         batch.set_item_ttl(self, key, ttl, if_match=if_match)
         return batch.commit()[0]
@@ -559,15 +560,12 @@ class OracleBatch:
 
     def create(self, map: OracleMap, key: str, data: Data, *, ttl: TTL = None, collection_ttl: TTL = None) -> None:
         """W1."""
-        limits, identity = self._store.limits, self._store.identity
-        check_key(key, limits)
-        text = check_data(data, limits)
-        seconds, map_seconds = check_ttl(ttl), check_ttl(collection_ttl)
+        text, seconds, map_seconds = self._check(key, data, ttl, collection_ttl, None)
 
         def step(state: MapState, now: int) -> MapItem:
             if key in state.rows:
                 raise ItemExists(f"there is an item {key!r}", key=key, revision=state.rows[key].revision)
-            return state.put(key, text, now, seconds, map_seconds, identity)
+            return state.put(key, text, now, seconds, map_seconds, self._store.identity)
 
         self._add(map, step)
 
@@ -579,18 +577,14 @@ class OracleBatch:
         *,
         ttl: TTL = None,
         collection_ttl: TTL = None,
-        if_match: str | None = None,
+        if_match: Match = None,
     ) -> None:
         """W2."""
-        limits, identity = self._store.limits, self._store.identity
-        check_key(key, limits)
-        text = check_data(data, limits)
-        seconds, map_seconds = check_ttl(ttl), check_ttl(collection_ttl)
-        check_if_match(if_match)
+        text, seconds, map_seconds = self._check(key, data, ttl, collection_ttl, if_match)
 
         def step(state: MapState, now: int) -> MapItem:
             judge(state, key, if_match)
-            return state.put(key, text, now, seconds, map_seconds, identity)
+            return state.put(key, text, now, seconds, map_seconds, self._store.identity)
 
         self._add(map, step)
 
@@ -602,24 +596,20 @@ class OracleBatch:
         *,
         ttl: TTL = None,
         collection_ttl: TTL = None,
-        if_match: str | None = None,
+        if_match: Match = None,
     ) -> None:
         """W3."""
-        limits, identity = self._store.limits, self._store.identity
-        check_key(key, limits)
-        text = check_data(changes, limits)
-        seconds, map_seconds = check_ttl(ttl), check_ttl(collection_ttl)
-        check_if_match(if_match)
+        text, seconds, map_seconds = self._check(key, changes, ttl, collection_ttl, if_match)
 
         def step(state: MapState, now: int) -> MapItem:
             judge(state, key, if_match)
             old = json.loads(state.rows[key].text) if key in state.rows else {}
-            merged = check_data({**old, **json.loads(text)}, limits)  # W8: last
-            return state.put(key, merged, now, seconds, map_seconds, identity)
+            merged = check_data({**old, **json.loads(text)}, self._store.limits)  # W8: last
+            return state.put(key, merged, now, seconds, map_seconds, self._store.identity)
 
         self._add(map, step)
 
-    def remove(self, map: OracleMap, key: str, *, if_match: str | None = None) -> None:
+    def remove(self, map: OracleMap, key: str, *, if_match: Match = None) -> None:
         """W5: the result is the item exactly as it was (W8)."""
         check_key(key, self._store.limits)
         check_if_match(if_match)
@@ -630,7 +620,7 @@ class OracleBatch:
 
         self._add(map, step)
 
-    def set_item_ttl(self, map: OracleMap, key: str, ttl: TTL, *, if_match: str | None = None) -> None:
+    def set_item_ttl(self, map: OracleMap, key: str, ttl: TTL, *, if_match: Match = None) -> None:
         """W6."""
         check_key(key, self._store.limits)
         seconds = check_given_ttl(ttl)
@@ -641,6 +631,16 @@ class OracleBatch:
             return state.put(key, state.rows[key].text, now, seconds, None, self._store.identity)
 
         self._add(map, step)
+
+    def _check(
+        self, key: str, data: Data, ttl: TTL, collection_ttl: TTL, if_match: Match
+    ) -> tuple[str, int | None, int | None]:
+        """C2: in this order. The data as text, and the times in seconds."""
+        check_key(key, self._store.limits)
+        text = check_data(data, self._store.limits)
+        seconds, map_seconds = check_ttl(ttl), check_ttl(collection_ttl)
+        check_if_match(if_match)
+        return text, seconds, map_seconds
 
     def _add(self, map: OracleMap, step: Step) -> None:
         if map.store is not self._store:
