@@ -221,3 +221,46 @@ def test_tell_of_each_write_when_it_is_durable_and_not_with_another(tmp_path: Pa
     second.join(10)
     assert told == ["first", "second"]
     store.close()
+
+
+def test_tell_of_a_write_whose_waiter_was_cancelled(tmp_path: Path) -> None:
+    """E2: the write is made and becomes durable, and is told though nobody waits for it any more; it never was."""
+    disk = CountingDisk()
+
+    async def main() -> list[Event]:
+        told: list[Event] = []
+        with open_store(tmp_path, disk) as store:
+            map_, async_store = store.map("m"), AsyncStore(store)
+            store.on(Event, told.append)
+            disk.gate.clear()
+            task = asyncio.create_task(async_store.write(map_.set, "a", {}))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.sleep(0)
+            disk.gate.set()
+            await async_store.sync()
+        return told
+
+    assert len(asyncio.run(main())) == 1
+
+
+def test_wait_for_the_disk_of_a_store_written_by_a_callback(tmp_path: Path) -> None:
+    """P1: what an awaited write leads another store to write is durable in that store when its verb returns.
+
+    The other store left the waiting to the first one, which waited for ever for a position of a log not its own.
+    """
+    disks = CountingDisk(), CountingDisk()
+    (tmp_path / "other").mkdir()
+
+    async def main() -> int:
+        with open_store(tmp_path, disks[0]) as store, open_store(tmp_path / "other", disks[1]) as other:
+            map_, copy = store.map("m"), other.map("m")
+            for number in range(5):
+                copy.set(f"{number}", {})
+            disks[1].syncs = 0
+            map_.on(ItemAdded, lambda event: copy.set(event.key, event.item.data))
+            await asyncio.wait_for(AsyncStore(store).write(map_.set, "a", {}), 10)
+            assert "a" in copy
+            return disks[1].syncs
+
+    assert asyncio.run(main()) == 1

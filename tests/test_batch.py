@@ -236,6 +236,20 @@ def test_end_only_once(store: Store, map_: Map) -> None:
         batch.set(map_, "b", {})
 
 
+def test_begin_only_once(store: Store, map_: Map) -> None:
+    """W7: a block that has ended, well or not, cannot be entered again.
+
+    It could, and applied its writes a second time, even those of a block that had raised.
+    """
+    batch = store.batch()
+    with pytest.raises(ZeroDivisionError), batch:
+        batch.set(map_, "a", {})
+        _ = 1 / 0
+    with pytest.raises(ValueError, match="ended"):
+        batch.__enter__()
+    assert len(map_) == 0
+
+
 def test_refuse_a_closed_store_first(store: Store, map_: Map) -> None:
     """C2: a closed store comes before everything, at the call, in the block and at its end."""
     batch = store.batch()

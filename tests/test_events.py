@@ -428,3 +428,36 @@ def test_tell_nobody_of_a_write_before_it_is_durable(make_store: StoreMaker) -> 
     order.clear()
     map_.set("a", {})
     assert order == ["sync", "told"]
+
+
+def test_tell_the_others_though_one_is_interrupted(store: Store, map_: Map) -> None:
+    """E2: what is no Exception passes through to the writer, but only when everybody has been told.
+
+    A KeyboardInterrupt in the first callback cost the others the rest of the record.
+    """
+    heard: list[str] = []
+
+    def interrupt(event: ItemAdded) -> None:
+        raise KeyboardInterrupt
+
+    map_.on(ItemAdded, interrupt)
+    map_.on(ItemAdded, lambda event: heard.append(event.key))
+    with pytest.raises(KeyboardInterrupt), store.batch() as batch:
+        batch.set(map_, "a", {})
+        batch.set(map_, "b", {})
+    assert heard == ["a", "b"]
+    assert list(map_) == ["a", "b"]
+
+
+def test_forget_the_subscriptions_of_an_ended_map(store: Store) -> None:
+    """E2: no leak: nothing can come of a map that ended, and what subscribed to it alone is let go.
+
+    Such subscriptions were kept, and asked at every write, for the life of the store.
+    """
+    heard: list[Event] = []
+    for _ in range(3):
+        map_ = store.create_map()
+        map_.on(Event, heard.append)
+        map_.remove_map()
+    assert [type(event) for event in heard] == [MapRemoved] * 3
+    assert store._teller.subscriptions == ()

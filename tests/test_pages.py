@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import string
+import zlib
 from collections.abc import Callable
 from itertools import pairwise, product
 from typing import Any
 from urllib.parse import quote
 
+import msgpack
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -547,3 +550,12 @@ def test_carry_the_whole_listing(map_: Map) -> None:
     assert (keys_of(last), last.next_page_token) == (["k1"], None)
     first = map_.page(page_size=1000, page_token=last.previous_page_token)
     assert (keys_of(first), first.previous_page_token) == (["k4", "k3", "k2"], None)
+
+
+def test_refuse_a_token_of_another_shape(map_: Map) -> None:
+    """L4: right checksum, wrong content: InvalidPageToken too; it was a bare TypeError."""
+    for content in (5, None, [], [1, 2, 3, 4, 5, 6]):
+        body = msgpack.packb(content)
+        token = base64.urlsafe_b64encode(body + zlib.crc32(body).to_bytes(4, "big")).rstrip(b"=").decode()
+        with pytest.raises(InvalidPageToken):
+            map_.page(page_token=token)

@@ -272,6 +272,23 @@ def test_hold_nothing_of_a_dropped_watch(map_: Map) -> None:
     map_.set("a", {})
 
 
+def test_wake_only_those_who_watch_the_map(store: Store, map_: Map) -> None:
+    """E3: a write wakes the watches of its own map, and forgets those that are closed.
+
+    Every write to any map woke every watch, also closed ones, and each wake began the timeout anew.
+    """
+    other = store.map("other").watch()
+    closed = map_.watch()
+    closed.close()
+    for watch in (other, closed):
+        watch._signal.clear()
+    map_.set("a", {})
+    assert not other._signal.is_set()
+    assert not closed._signal.is_set()
+    assert map_._state.watchers is not None
+    assert list(map_._state.watchers) == []
+
+
 def test_make_no_thread(map_: Map) -> None:
     """E3: no hidden thread per watcher."""
     before = threading.active_count()
