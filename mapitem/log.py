@@ -446,6 +446,7 @@ class NewFile:
             # One that is no error of create's own may have come just after it.
             if self.descriptor >= 0 or not isinstance(error, OSError):
                 self.__exit__()
+            self._is_begun = False
             raise
         return self
 
@@ -476,7 +477,7 @@ class NewFile:
             self.abandon()
         finally:
             if self._is_begun and not self.placed:
-                self.placed = True
+                self._is_begun = False
                 with suppress(FileNotFoundError):
                     self._disk.remove(self._temporary)
 

@@ -240,14 +240,15 @@ class Store:
             return
         self._check_not_reentrant()
         with self._lock:
+            if self._is_let_go:
+                return
+            # What is interrupted from here on, the next call brings to its end.
+            self._refuse(StoreClosed, "the store is closed")
             try:
-                if self._refusal is None:
-                    self._refuse(StoreClosed, "the store is closed")
-                    self._stop_compaction()
-                    self._recover_unsettled()
-                    self._log.close(sync=sync)
+                self._stop_compaction()
+                self._recover_unsettled()
+                self._log.close(sync=sync)
             finally:
-                # What an exception interrupts here, the next call of close() brings to its end.
                 try:
                     self._log.abandon()
                 finally:

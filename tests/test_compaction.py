@@ -1,0 +1,706 @@
+"""Rewriting the log: nothing that can be read changes, writers go on, the file stays small (durability M).
+
+The steps of a compaction are driven by hand here, through ``store._compact_step``, so that writes fall between any two
+of them; blocks are made small for that.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kill.workload import feed, look, moves, play
+
+import mapitem.compaction
+import mapitem.state
+import mapitem.store
+from mapitem import HistoryCompacted, ItemAdded, MapNotFound, Store, StoreFailed
+from mapitem.disk import Disk
+from mapitem.testing import ManualClock
+from mapitem.testing.oracle import Oracle
+
+NOW = 1_700_000_000.0
+KIB = 1024
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of a compaction is a few items, so that small maps are written in many steps."""
+    shrink_blocks(monkeypatch, 3)
+
+
+def shrink_blocks(monkeypatch: pytest.MonkeyPatch, items: int) -> None:
+    monkeypatch.setattr(mapitem.state, "ITEMS_PER_BLOCK", items)
+    monkeypatch.setattr(mapitem.compaction, "ITEMS_PER_BLOCK", items)
+
+
+def begin(store: Store) -> None:
+    """Begin a compaction and take no step of it yet."""
+    with store._reading():
+        store._begin_compaction(store._log)  # type: ignore[arg-type]
+
+
+def end(store: Store) -> None:
+    while not store._compact_step():
+        pass
+
+
+def temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
+
+
+# ---------------------------------------------------------------- nothing that can be read changes
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> list[Any]:
+    """Moves of the workload, and between them steps of a compaction (a number), in any mixture."""
+    plan = moves(draw(st.integers(0, 10_000)), 0, alone=True)
+    made = list(islice(plan, draw(st.integers(0, 120))))  # before the compaction begins
+    during = list(islice(plan, draw(st.integers(0, 60))))
+    steps = draw(st.lists(st.integers(0, 3), min_size=len(during), max_size=len(during)))
+    mixed: list[Any] = [*made, "begin"]
+    for move, count in zip(during, steps, strict=True):
+        mixed += [move, count]
+    return [*mixed, "end", *islice(plan, 10)]
+
+
+@settings(max_examples=settings().max_examples // 2)
+@given(schedule=schedules())
+def test_show_the_same_with_writes_between_any_two_steps(
+    tmp_path_factory: pytest.TempPathFactory, schedule: list[Any]
+) -> None:
+    """M2, M3: content, order, revisions, dates and expiries are what a model says, whatever was written meanwhile."""
+    path = tmp_path_factory.mktemp("compaction") / "store.mapitem"
+    clock = ManualClock(NOW)
+    oracle = Oracle(clock)
+    sids: dict[str, str] = {}
+    with pytest.MonkeyPatch.context() as monkeypatch, Store(path, clock=clock, compact_at=None) as store:
+        shrink_blocks(monkeypatch, 3)
+        for entry in schedule:
+            if entry == "begin":
+                begin(store)
+            elif entry == "end":
+                end(store)
+            elif isinstance(entry, int):
+                for _ in range(entry):
+                    store._compact_step()
+            else:
+                if entry[0] in ("reopen", "sync", "backup", "compact"):
+                    continue  # the schedule has a compaction of its own
+                instant = clock()
+                expected = play(entry, oracle, clock, lambda _: None)
+                clock.set(instant)
+                assert play(entry, store, clock, lambda _: None) == expected
+                sids.update({map_.sid: str(map_.name) for map_ in store.maps()})
+        assert look(store) == look(oracle)
+        shown = {map_.sid: feed(map_) for map_ in store.maps()}
+    assert not temporary(path).exists()
+    with Store(path, clock=clock) as store:
+        assert store.recovery is None
+        assert look(store) == look(oracle)
+        for map_ in store.maps():
+            assert sids[map_.sid] == map_.name
+            oldest, events = feed(map_)
+            assert (oldest, events) == shown[map_.sid]
+            assert events == feed(oracle.open_map(str(map_.name)))[1][oldest:]
+
+
+def test_reuse_a_name_while_a_compaction_is_anywhere(tmp_path: Path, small_blocks: None) -> None:
+    """M2, K6: a map that ends, and one that takes its name, between any two steps."""
+    reached = 0
+    for steps in range(40):
+        path = tmp_path / f"{steps}.mapitem"
+        with Store(path) as store:
+            for name in ("a", "b", "c"):
+                map_ = store.map(name)
+                for number in range(7):
+                    map_.set(f"{number}", {"of": name})
+            begin(store)
+            for _ in range(steps):
+                reached = max(reached, store._compact_step())
+            dead = store.map("b")
+            dead.remove_map()
+            new = store.map("b")
+            new.set("new", {})
+            end(store)
+            shown = look(store)
+        with Store(path) as store:
+            assert look(store) == shown
+            assert store.open_map("b").sid == new.sid
+            assert list(store.open_map("b")) == ["new"]
+            with pytest.raises(MapNotFound):
+                store.open_map(dead.sid)
+    assert reached, "the compaction was never over before the name was taken again"
+
+
+def test_go_on_with_pages_and_numbers_after_a_compaction(tmp_path: Path, small_blocks: None) -> None:
+    """M2: page tokens, sids, counters and revisions are those of before; no number comes twice."""
+    with Store(tmp_path / "store.mapitem") as store:
+        map_ = store.map("m")
+        for number in range(20):
+            map_.set(f"{number:02}", {})
+        last = map_.set("gone", {}).revision
+        map_.remove("gone")
+        page = map_.page(page_size=5)
+        before = (map_.sid, map_.revision, map_.date_created, map_.date_updated)
+        store.compact()
+        assert (map_.sid, map_.revision, map_.date_created, map_.date_updated) == before
+        following = map_.page(page_token=page.next_page_token, page_size=5)
+        assert [item.key for item in following.items] == ["05", "06", "07", "08", "09"]
+        assert int(map_.set("gone", {}).revision, 16) == int(last, 16) + 2
+    with Store(tmp_path / "store.mapitem") as store:
+        again = store.open_map(before[0]).page(page_token=following.previous_page_token, page_size=5)
+        assert again.items == page.items
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_lose_nothing_under_threads_that_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_hand: bool) -> None:
+    """M3: what threads write while log after log is written is all there, as a model of each has it."""
+    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", 2**62 if by_hand else 16 * KIB)
+    shrink_blocks(monkeypatch, 3)
+    clock = ManualClock(NOW)
+    path = tmp_path / "store.mapitem"
+    failures: list[BaseException] = []
+    counted = CountingDisk()
+    oracles = [Oracle(clock) for _ in range(3)]
+
+    def work(stream: int) -> None:
+        try:
+            for move in islice(moves(7, stream, alone=False), 400):
+                if move[0] in ("sync", "backup", "compact"):
+                    continue
+                expected = play(move, oracles[stream], clock, lambda _: None)
+                assert play(move, store, clock, lambda _: None) == expected
+        except BaseException as error:
+            failures.append(error)
+
+    with store_on(counted, path, clock=clock, compact_at=1.1) as store:
+        threads = [threading.Thread(target=work, args=(stream,)) for stream in range(3)]
+        for thread in threads:
+            thread.start()
+        while by_hand and any(thread.is_alive() for thread in threads):
+            store.compact()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        assert counted.renames > 3, "too few compactions for this to prove anything"
+        for stream, oracle in enumerate(oracles):
+            assert look(store, f"s{stream}-") == look(oracle)
+    with Store(path, clock=clock) as store:
+        for stream, oracle in enumerate(oracles):
+            assert look(store, f"s{stream}-") == look(oracle)
+
+
+class CountingDisk(Disk):
+    """The real disk, with a count of what went to it."""
+
+    def __init__(self) -> None:
+        self.renames = 0
+        self.written = 0
+
+    def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+        self.written += len(data)
+        return super().write(descriptor, data, offset)
+
+    def replace(self, source: str, target: str) -> None:
+        super().replace(source, target)
+        self.renames += 1
+
+
+def store_on(disk: Disk, path: Path, **options: Any) -> Store:
+    class Simulated(Store):
+        _disk = disk
+
+    return Simulated(path, **options)
+
+
+def test_remove_what_is_due_first_and_as_events(tmp_path: Path) -> None:
+    """M2: what is due when ``compact`` is called goes as events, which count."""
+    clock = ManualClock(NOW)
+    with Store(tmp_path / "store.mapitem", clock=clock) as store:
+        map_ = store.map("m")
+        map_.set("a", {}, ttl=1)
+        map_.set("b", {})
+        clock.advance(1)
+        heard: list[Any] = []
+        map_.on(mapitem.Event, heard.append)
+        store.compact()
+        assert [(event.key, event.expired) for event in heard] == [("a", True)]
+        assert map_.revision == "3"
+        clock.advance(-1)
+        assert list(map_) == ["b"]
+
+
+def test_keep_an_expiry_that_comes_during_a_compaction(tmp_path: Path, small_blocks: None) -> None:
+    """M2, T4: items that become due while blocks are written are carried over, and go with the next write."""
+    clock = ManualClock(NOW)
+    with Store(tmp_path / "store.mapitem", clock=clock) as store:
+        map_ = store.map("m")
+        for number in range(10):
+            map_.set(f"{number}", {}, ttl=number + 1)
+        begin(store)
+        for _ in range(3):
+            store._compact_step()
+        clock.advance(5)
+        map_.set("later", {})
+        end(store)
+        shown = look(store)
+        assert list(map_) == ["5", "6", "7", "8", "9", "later"]
+    with Store(tmp_path / "store.mapitem", clock=clock) as store:
+        assert look(store) == shown
+        assert store.map("m").revision == "10"  # 10 items, 5 expiries, 1 write, in hex
+
+
+# ---------------------------------------------------------------- the size of the file
+
+
+Shape = Callable[[Random, int], tuple[str, str, int]]
+"""The n-th move: a map, a key, and how large a value to set; -1 removes the key, or the map if there is no key."""
+
+
+def overwrite_few(random: Random, number: int) -> tuple[str, str, int]:
+    return "m", f"{random.randrange(5)}", 300
+
+
+def overwrite_many(random: Random, number: int) -> tuple[str, str, int]:
+    return "m", f"{random.randrange(2000)}", 40
+
+
+def overwrite_in_order(random: Random, number: int) -> tuple[str, str, int]:
+    return "m", f"{number % 3000:05}", 60
+
+
+def large_values(random: Random, number: int) -> tuple[str, str, int]:
+    return "m", f"{random.randrange(30)}", 12_000 if number % 3 else 5
+
+
+def tiny_values(random: Random, number: int) -> tuple[str, str, int]:
+    return "m", f"{random.randrange(4000)}", 0
+
+
+def growing_and_shrinking(random: Random, number: int) -> tuple[str, str, int]:
+    return "m", f"{random.randrange(50)}", abs(4000 - number) // 2
+
+
+def come_and_go(random: Random, number: int) -> tuple[str, str, int]:
+    # Half of the moves remove what there is.
+    return "m", f"{random.randrange(1500)}", random.choice([-1, 100])
+
+
+def fill_and_empty(random: Random, number: int) -> tuple[str, str, int]:
+    return "m", f"{number % 1500:04}", -1 if number // 1500 % 2 else 150
+
+
+def many_maps(random: Random, number: int) -> tuple[str, str, int]:
+    return f"m{random.randrange(300)}", f"{random.randrange(2)}", 30
+
+
+def maps_that_come_and_go(random: Random, number: int) -> tuple[str, str, int]:
+    return f"m{random.randrange(100)}", "", -1 if number % 7 == 0 else 50
+
+
+MOVES: dict[Shape, int] = {large_values: 2000}
+# The moves over which the largest size of what was live counts: where all is removed at one go, the file follows.
+LAG: dict[Shape, int] = {fill_and_empty: 1000}
+SHAPES = [
+    overwrite_few,
+    overwrite_many,
+    overwrite_in_order,
+    large_values,
+    tiny_values,
+    growing_and_shrinking,
+    come_and_go,
+    fill_and_empty,
+    many_maps,
+    maps_that_come_and_go,
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_keep_the_file_small_under_endless_overwriting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: Shape
+) -> None:
+    """M4: the file stays below twice what is live and a constant; with the one being written, below three times."""
+    threshold = 32 * KIB
+    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", threshold)
+    constant = 2 * threshold
+    path = tmp_path / "store.mapitem"
+    random = Random(5)
+    counted = CountingDisk()
+    live: dict[tuple[str, str], int] = {}
+    recent: deque[int] = deque(maxlen=LAG.get(shape, 10) // 10)
+    with store_on(counted, path) as store:
+        for number in range(MOVES.get(shape, 8000)):
+            name, key, size = shape(random, number)
+            if size >= 0:
+                # What an item takes at the least: a row's head, its creator, the key, the data.
+                live[name, key] = 37 + 7 + len(key) + 3 + size
+                store.map(name).set(key or "k", {"": "x" * size})
+            elif key:
+                live.pop((name, key), None)
+                with suppress(mapitem.ItemNotFound):
+                    store.map(name).remove(key)
+            else:
+                live.pop((name, key), None)
+                store.map(name).remove_map()
+            if number % 10 == 0:
+                recent.append(sum(live.values()) + 150 * len({name for name, _ in live}))
+                there = max(recent)
+                old = path.stat().st_size
+                assert old < 2 * there + constant, number
+                new = temporary(path)
+                assert old + (new.stat().st_size if new.exists() else 0) < 3 * there + constant, number
+    assert counted.renames > 3
+    # What the bound leaves free must not be what makes it hold.
+    assert counted.written > 2 * constant
+
+
+def test_shrink_after_most_of_a_large_store_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """M4: what was live when the size was last looked at does not hold up the compaction that is due since."""
+    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", 32 * KIB)
+    path = tmp_path / "store.mapitem"
+    with Store(path) as store:
+        for number in range(3000):
+            store.map("large").set(f"{number}", {"": "x" * 300})
+        full = path.stat().st_size
+        store.map("large").remove_map()
+        appended = 0
+        while path.stat().st_size > 64 * KIB:
+            store.map("small").set("a", {"": "x" * 300})
+            appended += 400
+            assert appended < full / 8
+    with Store(path) as store:
+        assert [map_.name for map_ in store.maps()] == ["small"]
+
+
+@pytest.mark.parametrize("backing", ["memory", "file"])
+def test_never_compact_when_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backing: str) -> None:
+    """M3, F2: ``compact_at=None`` keeps every event, also for writes that come while one is made by hand."""
+    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", KIB)
+    with Store(tmp_path / "store.mapitem" if backing == "file" else None, compact_at=None) as store:
+        map_ = store.map("m")
+        for _ in range(200):
+            map_.set("a", {"": "x" * 100})
+        assert len(list(map_.changes("0"))) == 200
+        if backing == "file":
+            begin(store)
+            map_.set("a", {})
+            end(store)
+        else:
+            store.compact()
+        for _ in range(200):
+            map_.set("a", {"": "x" * 100})
+        oldest, events = feed(map_)
+        assert oldest == (201 if backing == "file" else 200)
+        assert len(events) == 200
+
+
+def test_leave_small_logs_alone(tmp_path: Path) -> None:
+    """F2: a log under 4 MiB is not compacted by itself, however little of it is live; one over that is."""
+    with Store(tmp_path / "store.mapitem", durability="none") as store:
+        map_ = store.map("m")
+        size = (tmp_path / "store.mapitem").stat().st_size
+        while size < 4 * KIB * KIB - 20 * KIB:
+            map_.set("a", {"": "x" * 16_000})
+            size += 16_000
+        assert next(map_.changes("0")).revision == "0"
+        for _ in range(10):
+            map_.set("a", {"": "x" * 16_000})
+        with pytest.raises(HistoryCompacted):
+            map_.changes("0")
+        assert (tmp_path / "store.mapitem").stat().st_size < 200 * KIB
+
+
+def test_compact_a_store_in_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F3: the log of a store in memory is under the same rule."""
+    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", 16 * KIB)
+    with Store() as store:
+        map_ = store.map("m")
+        for number in range(2000):
+            map_.set(f"{number % 10}", {"n": number})
+            assert store._log.size < 32 * KIB
+        assert store._log.size > 0
+        with pytest.raises(HistoryCompacted) as caught:
+            map_.changes("0")
+        events = list(map_.changes(caught.value.oldest))
+        assert events[-1].next_revision == map_.revision == f"{2000:x}"
+        assert {item.key: item.data["n"] for item in map_.range()} == {f"{n % 10}": n for n in range(1990, 2000)}
+
+
+# ---------------------------------------------------------------- no write waits for the whole
+
+
+@pytest.mark.parametrize("maps", [1, 2000])
+def test_let_each_write_do_its_share_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maps: int) -> None:
+    """M3: however large the store, and however many its maps, one small write puts little into the new log."""
+    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", 128 * KIB)
+    counted = CountingDisk()
+    with store_on(counted, tmp_path / "store.mapitem", durability="none", compact_at=1.2) as store:
+        with store.batch() as batch:
+            for number in range(8000):
+                batch.set(store.map(f"m{number % maps}"), f"{number}", {"": "x" * 100})
+        live = counted.written
+        random = Random(1)
+        most = written = 0
+        handles = [store.map(f"m{number}") for number in range(maps)]
+        renames = counted.renames
+        while counted.renames < renames + 2:
+            before = counted.written
+            handles[random.randrange(maps)].set("hot", {"": "x" * 100})
+            most = max(most, counted.written - before)
+            written += counted.written - before
+        assert written > 2 * live
+        # One portion of blocks (64 KiB), or the last step with what was dirtied meanwhile.
+        assert most < 128 * KIB < live / 6
+
+
+# ---------------------------------------------------------------- history
+
+
+def test_tell_the_oldest_token_after_a_compaction(tmp_path: Path) -> None:
+    """F2: a token of before raises ``HistoryCompacted``, whose ``oldest`` is served; each map has its own."""
+    with Store(tmp_path / "store.mapitem") as store:
+        one, other = store.map("one"), store.map("other")
+        for number in range(20):
+            one.set(f"{number}", {})
+        other.set("a", {})
+        store.compact()
+        for map_, oldest in ((one, "14"), (other, "1")):
+            with pytest.raises(HistoryCompacted) as caught:
+                map_.changes("0")
+            assert caught.value.oldest == oldest
+            assert list(map_.changes(oldest)) == []
+        one.set("new", {})
+        assert [event.revision for event in one.changes("14")] == ["14"]
+
+
+@pytest.mark.parametrize("behind", [1024, 1025])
+def test_follow_through_a_compaction_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: int) -> None:
+    """E3, M3: a watcher up to 1,024 events behind loses none to a compaction; one further behind is told."""
+    with Store(tmp_path / "store.mapitem") as store:
+        map_ = store.map("m")
+        map_.set("before", {})
+        with map_.watch(timeout=0) as watch:
+            for number in range(behind - 1):
+                map_.set("hot", {"n": number})
+            # The next write finds the log too large, and so little of it live that its share is the whole.
+            monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", KIB)
+            store._compact_from = 0
+            map_.set("hot", {})
+            assert feed(map_)[0] == behind + 1
+            if behind > 1024:
+                with pytest.raises(HistoryCompacted) as caught:
+                    next(watch)
+                assert caught.value.oldest == map_.revision
+            else:
+                map_.set("after", {})
+                events = list(watch)
+                assert [int(event.revision, 16) for event in events] == list(range(1, behind + 2))
+                assert isinstance(events[-1], ItemAdded)
+                assert events[-1].key == "after"
+
+
+# ---------------------------------------------------------------- what fails
+
+
+class FailingDisk(CountingDisk):
+    """The real disk, until it is told to fail at one kind of call; ``error`` may be any exception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing = ""
+        self.error: BaseException = OSError(28, "No space left on device")
+
+    def _check(self, call: str) -> None:
+        if self.failing == call:
+            raise self.error
+
+    def create(self, path: str, mode: int) -> int:
+        self._check("create")
+        return super().create(path, mode)
+
+    def set_mode(self, descriptor: int, mode: int) -> None:
+        self._check("set_mode")
+        super().set_mode(descriptor, mode)
+
+    def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+        self._check("write")
+        return super().write(descriptor, data, offset)
+
+    def sync(self, descriptor: int) -> None:
+        self._check("sync")
+        super().sync(descriptor)
+
+    def replace(self, source: str, target: str) -> None:
+        self._check("replace")
+        super().replace(source, target)
+        self._check("after replace")
+
+    def sync_directory(self, path: str) -> None:
+        self._check("sync_directory")
+        super().sync_directory(path)
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[tuple[FailingDisk, Store]]:
+    """A disk that will fail, and a store on it with a few items."""
+    disk = FailingDisk()
+    store = store_on(disk, tmp_path / "store.mapitem")
+    map_ = store.map("m")
+    for number in range(300):
+        map_.set(f"{number:03}", {"n": number})
+    yield disk, store
+    disk.failing = ""
+    with suppress(StoreFailed):
+        store.close()
+
+
+@pytest.mark.parametrize("call", ["create", "set_mode", "write", "sync", "replace"])
+def test_go_on_in_the_old_log_when_a_compaction_fails(
+    tmp_path: Path, failing: tuple[FailingDisk, Store], call: str
+) -> None:
+    """F4: before the rename a failure leaves the old log in use, all its history, and no file beside it."""
+    disk, store = failing
+    map_ = store.map("m")
+    shown = look(store)
+    disk.failing = call
+    with pytest.raises(OSError, match="No space"):
+        store.compact()
+    disk.failing = ""
+    assert not temporary(tmp_path / "store.mapitem").exists()
+    assert look(store) == shown
+    assert len(list(map_.changes("0"))) == 300
+    map_.set("after", {})
+    store.compact()
+    shown = look(store)
+    store.close()
+    with Store(tmp_path / "store.mapitem") as store:
+        assert look(store) == shown
+
+
+@pytest.mark.parametrize("call", ["create", "set_mode", "sync", "replace"])
+def test_succeed_with_a_write_whose_share_of_a_compaction_fails(
+    tmp_path: Path, failing: tuple[FailingDisk, Store], monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """F4: the write that triggered it is done and says so, the next ones too, and it is tried again later."""
+    disk, store = failing
+    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", KIB)
+    store._compact_from = 0
+    map_ = store.map("m")
+    disk.failing = call
+    for number in range(2000):
+        map_.set("a", {"n": number})
+    assert disk.renames == 1  # the one that created the file
+    assert not temporary(tmp_path / "store.mapitem").exists()
+    disk.failing = ""
+    for number in range(6000):
+        map_.set("a", {"n": number})
+    assert disk.renames > 1
+    assert (tmp_path / "store.mapitem").stat().st_size < 100 * KIB
+
+
+def test_fail_the_store_when_the_new_logs_name_may_not_last(tmp_path: Path, failing: tuple[FailingDisk, Store]) -> None:
+    """F4, F2: once the new log has its name, a directory that cannot be synced leaves open which a crash shows."""
+    disk, store = failing
+    shown = look(store)
+    disk.failing = "sync_directory"
+    with pytest.raises(StoreFailed) as caught:
+        store.compact()
+    assert caught.value.outcome_unknown
+    disk.failing = ""
+    with pytest.raises(StoreFailed):
+        store.map("m").set("a", {})
+    assert look(store) == shown
+    with pytest.raises(StoreFailed):
+        store.close()
+    assert not temporary(tmp_path / "store.mapitem").exists()
+    with Store(tmp_path / "store.mapitem") as store:
+        assert look(store) == shown
+
+
+@pytest.mark.parametrize("call", ["create", "write", "sync", "replace", "after replace", "sync_directory"])
+def test_lose_no_write_to_an_interrupted_compaction(
+    tmp_path: Path, failing: tuple[FailingDisk, Store], call: str
+) -> None:
+    """F3: after an interruption at any call, what is acknowledged is in the file that bears the name."""
+    disk, store = failing
+    map_ = store.map("m")
+    disk.failing, disk.error = call, KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        store.compact()
+    disk.failing = ""
+    assert not temporary(tmp_path / "store.mapitem").exists()
+    try:
+        map_.set("after", {})
+    except StoreFailed:
+        assert call in ("replace", "after replace", "sync_directory")
+    shown = look(store)
+    with suppress(StoreFailed):
+        store.close()
+    with Store(tmp_path / "store.mapitem") as store:
+        assert look(store) == shown
+        assert store.map("m").set("then", {}).key == "then"
+
+
+def test_tell_whoever_compacts_that_another_threads_step_failed(
+    tmp_path: Path, failing: tuple[FailingDisk, Store], small_blocks: None
+) -> None:
+    """F4: ``compact`` does not return as if it had been done when a writer's share of it failed."""
+    disk, store = failing
+    map_ = store.map("m")
+    step = store._compact_step
+
+    def write_between() -> bool:
+        disk.failing = "replace"
+        while store._compaction is not None:
+            map_.set("a", {})
+        return step()
+
+    store._compact_step = write_between  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="compaction failed"):
+        store.compact()
+
+
+def test_stop_a_compaction_by_closing(tmp_path: Path, small_blocks: None) -> None:
+    """F4, F5: a store that is closed in the middle of a compaction leaves the old log, whole, and no other file."""
+    path = tmp_path / "store.mapitem"
+    store = Store(path)
+    for number in range(20):
+        store.map("m").set(f"{number}", {})
+    shown = look(store)
+    begin(store)
+    store._compact_step()
+    assert store._compaction is not None
+    store._compaction.new.flush()
+    assert temporary(path).exists()
+    store.close()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["store.mapitem", "store.mapitem.lock"]
+    with Store(path) as store:
+        assert store.recovery is None
+        assert look(store) == shown
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such modes")
+def test_keep_the_files_mode(tmp_path: Path) -> None:
+    """M1: the new file has the old one's mode, whatever the umask says."""
+    path = tmp_path / "store.mapitem"
+    with Store(path) as store:
+        store.map("m").set("a", {})
+        path.chmod(0o666)
+        before = os.umask(0o077)
+        try:
+            store.compact()
+        finally:
+            os.umask(before)
+        assert path.stat().st_mode & 0o777 == 0o666
