@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from itertools import product
 from random import Random
@@ -426,8 +427,8 @@ class SimDisk(Disk):
         return self.medium.find(path) is not None
 
     def type(self, path: str) -> int:
-        if path in {os.path.dirname(name) for name in self.medium.names} or path == "/sim":
-            return 0o040755
+        if self.medium.find(path) is None and not path.startswith("/sim/"):
+            return stat.S_IFDIR | 0o755  # of directories nothing is recorded but the names in them
         self._existing(path)
         return 0o100644
 

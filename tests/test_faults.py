@@ -1,0 +1,430 @@
+"""A disk that refuses calls, and exceptions in the middle of the store's work: every workload, every call, every line.
+
+What fails and what is held against it is in ``tests/crash/faults``; the long form of the sweeps is
+``python -m tests.crash.campaign``. Each sweep prints how much it tried. Below the sweeps each clause has an example of
+its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from crash.checks import Tally
+from crash.faults import CALLS, FAULTS, Planned, calls_of, every_fault, fail, interrupt, pairs_of_faults, plan_of
+from crash.simdisk import Fault, Medium, SimDisk
+from crash.workloads import LEVELS, PATH, WORKLOADS, Run, Step, around, forget, open_store, surroundings, view
+
+from mapitem import Event, LogCorrupt, NotAStore, StoreClosed, StoreFailed, StoreReadOnly
+from mapitem.log import Recovery
+
+# ---------------------------------------------------------------- sweeps
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_survives_the_failure_of_each_call(name: str, level: str) -> None:
+    """F1–F5: each call of a workload refused in turn, once and for good (of the long workloads, some of them)."""
+    tally = Tally()
+    with around(name):
+        plans = list(every_fault(name, level))
+    step = max(1, len(plans) // 40)
+    for plan in plans[:: step if step % 2 or step == 1 else step + 1]:
+        with around(name):
+            fail(name, level, plan, tally, Random(1))
+    print(f"{name} at {level!r}: {tally.tried} states after {len(plans[::step])} of {len(plans)} failures")
+    assert tally.tried > 60
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_survives_the_failure_of_each_call_of_a_short_life(level: str) -> None:
+    """F1–F5: all the calls of the shortest workload, refused in each way that their kind knows."""
+    tally = Tally()
+    with around("tiny"):
+        plans = list(every_fault("tiny", level))
+    for plan in plans:
+        with around("tiny"):
+            fail("tiny", level, plan, tally, Random(1))
+    print(f"{level!r}: {tally.tried} states after {len(plans)} failures")
+    assert len(plans) > 90
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_survives_the_failure_of_two_calls(name: str) -> None:
+    """V2: pairs of failures drawn at random, often one soon after the other, as when undoing the first fails too."""
+    tally = Tally()
+    for level in LEVELS:
+        with around(name):
+            plans = list(pairs_of_faults(name, level, Random(20261123), 12))
+        for plan in plans:
+            with around(name):
+                fail(name, level, plan, tally, Random(1))
+    print(f"{name}: {tally.tried} states")
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_stays_in_step_whatever_line_is_interrupted(name: str) -> None:
+    """F3: acknowledged or not, memory and log in step or the store failed, no lock held (at every eleventh line)."""
+    tally = Tally()
+    exceptions = (KeyboardInterrupt, MemoryError, KeyboardInterrupt)
+    for offset, (level, raising) in enumerate(zip(LEVELS, exceptions, strict=True)):
+        at = 1 + 3 * offset
+        while True:
+            with surroundings(at, compact_from=300):
+                if not interrupt(name, level, at, raising, tally, Random(at)):
+                    break
+            at += 11
+    print(f"{name}: {tally.tried} states")
+    assert tally.tried > 20
+
+
+def test_knows_a_failure_for_every_call_of_the_disk() -> None:
+    """V2: no kind of call is left out of the sweeps."""
+    made: set[str] = set()
+    for name in WORKLOADS:
+        for level in LEVELS:
+            with around(name):
+                made.update(calls_of(name, level))
+    kinds = {"open_write", "remove", "set_mode"} | made
+    assert kinds == FAULTS.keys()
+
+
+# ---------------------------------------------------------------- F1: writes that fail
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """A store with one item, at work on a disk that can be told to fail."""
+    with surroundings():
+        run = Run()
+        for step in (("open",), ("map", "m"), ("set", "m", "a", {"n": 1})):
+            run.do(step)
+        run.events.clear()
+        yield run
+        if run.store is not None:
+            forget(run.store)
+
+
+def _failing(run: Run, kind: str, fault: Fault, *, times: int = 1, skip: int = 0) -> None:
+    """Let the next calls of this kind fail."""
+    left = [skip, times]
+
+    def plan(each: str, call: int) -> Fault | None:
+        if each != kind:
+            return None
+        if left[0] > 0:
+            left[0] -= 1
+            return None
+        left[1] -= 1
+        return fault if left[1] >= 0 else None
+
+    run.disk.plan = plan
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EINTR])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_undoes_a_write_that_the_disk_refuses(run: Run, error: int, share: float) -> None:
+    """F1: the log is cut back, the call raises, memory is as before, no event is told, and the next write succeeds."""
+    assert run.store is not None
+    before, content = view(run.store), run.disk.medium.files()[PATH]
+    _failing(run, "write", Fault(error, share))
+    with pytest.raises(OSError, match=os.strerror(error)) as raised:
+        run.store.open_map("m").set("b", {"n": 2})
+    assert raised.value.errno == error
+    assert view(run.store) == before
+    assert run.disk.medium.files()[PATH] == content
+    assert run.events == []
+    run.do(("set", "m", "b", {"n": 2}))
+    assert len(run.events) == 1
+
+
+def test_works_again_when_there_is_space_again(run: Run) -> None:
+    """F1: while the disk is full every write fails, afterwards they succeed, without opening the store anew."""
+    assert run.store is not None
+    _failing(run, "write", Fault(errno.ENOSPC, 0.5), times=20)
+    for _ in range(20):
+        with pytest.raises(OSError, match="space"):
+            run.store.open_map("m").set("b", {"pad": "x" * 100})
+    run.compare()
+    run.do(("set", "m", "b", {"n": 2}))
+    run.do(("close",))
+
+
+def test_goes_on_after_a_short_write(run: Run) -> None:
+    """F1: what the operating system did not take at once is written with further calls."""
+    _failing(run, "write", Fault(None, 0.3), times=3)
+    run.do(("set", "m", "b", {"n": 2}))
+    run.do(("close",))
+    run.do(("open",))
+    run.compare()
+
+
+def test_undoes_a_batch_that_the_disk_refuses(run: Run) -> None:
+    """F1, W7: all of it."""
+    assert run.store is not None
+    _failing(run, "write", Fault(errno.ENOSPC, 0.9))
+    map_ = run.store.open_map("m")
+    with pytest.raises(OSError, match="space"), run.store.batch() as batch:
+        batch.set(map_, "b", {"n": 2})
+        batch.remove(map_, "a")
+    run.compare()
+    assert run.events == []
+
+
+# ---------------------------------------------------------------- F2: nobody knows
+
+
+@pytest.mark.parametrize(("kind", "level"), [("sync", "power"), ("truncate", "process")])
+def test_refuses_writes_once_the_outcome_is_unknown(kind: str, level: str) -> None:
+    """F2: after a failed fsync, or a failed cut: this call says so, writes are refused, reads go on."""
+    with surroundings():
+        run = Run()
+        for step in (("open", level), ("map", "m"), ("set", "m", "a", {"n": 1})):
+            run.do(step)
+        store, map_ = run.store, run._open("m")
+        assert store is not None
+        run.disk.plan = lambda each, call: (
+            Fault(errno.EIO, 0.5) if each in (kind, "write")[: 1 + (kind != "sync")] else None
+        )
+        with pytest.raises(StoreFailed) as raised:
+            map_.set("b", {"n": 2})
+        assert raised.value.outcome_unknown
+        run.disk.plan = None
+        entries = len(run.disk.trace)
+        for write in (
+            lambda: map_.set("c", {}),
+            lambda: map_.remove("a"),
+            lambda: store.map("other"),
+            store.purge,
+            store.compact,
+        ):
+            # purge has nothing to do and might return as if all were well
+            with pytest.raises(StoreFailed) as refused:
+                write()
+            assert not refused.value.outcome_unknown
+        assert map_["a"].data == {"n": 1}
+        assert next(map_.range()).key == "a"
+        with pytest.raises(StoreFailed):
+            store.sync()
+        with pytest.raises(StoreFailed):
+            store.close()
+        assert len(run.disk.trace) == entries
+        with pytest.raises(StoreClosed):
+            map_.get("a")
+        run.disk.distrusted.clear()
+        again = open_store(run.disk, durability=level)
+        assert again.open_map("m")["a"].data == {"n": 1}
+        assert again.recovery is not None
+        again.open_map("m").set("c", {"n": 3})
+        again.close()
+
+
+def test_rewrites_the_log_at_power_after_a_failed_fsync() -> None:
+    """R4, F2: what the failed fsync left in the page cache alone is on the medium once an open has shown it."""
+    with surroundings():
+        run = Run()
+        for step in (("open", "power"), ("map", "m"), ("set", "m", "a", {"n": 1})):
+            run.do(step)
+        _failing(run, "sync", Fault(errno.EIO))
+        with pytest.raises(StoreFailed):
+            run.call(("set", "m", "b", {"n": 2}))
+        assert run.store is not None
+        with pytest.raises(StoreFailed):
+            run.store.close()
+        again = open_store(run.disk, durability="power")
+        again.open_map("m").set("c", {"n": 3})
+        before = view(again)
+        forget(again)
+        after = open_store(SimDisk(Medium.of(run.disk.medium.left(content=False, names=True))), durability="power")
+        assert view(after) == before
+        forget(after)
+
+
+# ---------------------------------------------------------------- F4, F5, R7, R8: compaction, closing, opening
+
+
+@pytest.mark.parametrize("kind", ["create", "set_mode", "write", "sync", "replace", "mode"])
+def test_keeps_the_old_log_when_compaction_fails(run: Run, kind: str) -> None:
+    """F4: before the rename: nothing has changed, no file is left, and compaction works when the disk does."""
+    assert run.store is not None
+    content = run.disk.medium.files()
+    _failing(run, kind, Fault(errno.ENOSPC, 0.5))
+    with pytest.raises(OSError, match="space"):
+        run.store.compact()
+    assert run.disk.medium.files() == content
+    run.compare()
+    run.do(("set", "m", "b", {"n": 2}))
+    run.do(("compact",))
+    run.do(("close",))
+    run.do(("open",))
+    run.compare()
+
+
+def test_fails_when_the_name_of_the_compacted_log_cannot_be_synced(run: Run) -> None:
+    """F4: after the rename it is F2: the next open shows all, whichever of the two logs it finds."""
+    assert run.store is not None
+    _failing(run, "sync_directory", Fault(errno.EIO))
+    with pytest.raises(StoreFailed) as raised:
+        run.store.compact()
+    assert raised.value.outcome_unknown
+    run.compare()
+    with pytest.raises(StoreFailed):
+        run.store.open_map("m").set("b", {})
+    for names in (False, True):
+        disk = SimDisk(Medium.of(run.disk.medium.left(content=False, names=names)))
+        if names:
+            store = open_store(disk)
+            assert view(store) == run.states[-1]
+            forget(store)
+
+
+@pytest.mark.parametrize("kind", ["write", "sync", "truncate", "close"])
+def test_lets_go_of_everything_when_closing_fails(tmp_path: Path, kind: str) -> None:
+    """F5: close() raises, and has released the lock and every descriptor; the next open finds all there was."""
+    with surroundings(real_lock=True):
+        run = Run(path=str(tmp_path / "store"))
+        descriptors = os.listdir("/proc/self/fd")
+        for step in (("open",), ("map", "m"), ("set", "m", "a", {"n": 1})):
+            run.do(step)
+        run.disk.plan = lambda each, call: Fault(errno.EIO, 0.5) if each in (kind, "write") else None
+        assert run.store is not None
+        with pytest.raises((OSError, StoreFailed)):
+            run.store.close()
+        run.store.close()
+        assert run.disk.descriptors == {}
+        assert os.listdir("/proc/self/fd") == descriptors
+        run.disk.plan = None
+        run.do(("open", "power"))
+        run.compare()
+        run.do(("close",))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("state", ["new", "clean", "torn"])
+def test_leaves_nothing_behind_when_opening_fails(tmp_path: Path, level: str, state: str) -> None:
+    """R8: each call of an opening refused in turn: no lock, no descriptor, no temporary file; the next one succeeds."""
+    path = str(tmp_path / "store")
+    steps: list[Step] = [("open",), ("map", "m"), ("set", "m", "a", {"n": 1})]
+    with surroundings():
+        run = Run.of([*steps, ("close",)] if state == "clean" else steps)
+    files = {} if state == "new" else {path: run.disk.medium.files()[PATH][: -3 if state == "torn" else None]}
+    with surroundings(real_lock=True):
+        disk = SimDisk(Medium.of(files))
+        forget(open_store(disk, path, durability=level))
+        for call in range(disk.calls):
+            Path(f"{path}.lock").unlink(missing_ok=True)
+            disk = SimDisk(Medium.of(files), plan=plan_of([Planned(call, Fault(errno.EIO, 0.5))]))
+            descriptors = os.listdir("/proc/self/fd")
+            try:
+                store = open_store(disk, path, durability=level)
+            except (OSError, StoreFailed):
+                assert disk.descriptors == {}
+                assert os.listdir("/proc/self/fd") == descriptors
+                assert not disk.exists(f"{path}.new") or ("remove", -1) in disk.failed
+                assert os.listdir(tmp_path) == []
+                disk.plan = None
+                store = open_store(disk, path, durability=level)
+            disk.plan = None  # for a call that this opening did not come to
+            assert ("m" in view(store)) is (state != "new")
+            store.close()
+
+
+def test_opens_for_reading_on_a_disk_that_takes_no_write() -> None:
+    """R7: read-only media, or a full disk, after any crash: what is there is shown, and no call changes anything."""
+    tally = Tally()
+    random = Random(20261123)
+    for name in ("verbs", "batches", "compaction by hand"):
+        with around(name):
+            run = Run.of(WORKLOADS[name], level="process")
+            medium = run.before.clone()
+            for entry in run.disk.trace:
+                medium.apply(entry)
+                files = medium.power_cut(random)
+                if PATH not in files:
+                    continue
+                disk = SimDisk(Medium.of(files))
+                disk.read_only = True
+                store = open_store(disk, read_only=True)
+                shown = view(store)
+                assert shown in run.states
+                with pytest.raises(StoreReadOnly):
+                    store.map("no such map")
+                recovery = store.recovery
+                store.close()
+                assert disk.trace == []
+                assert disk.descriptors == {}
+                writing = open_store(SimDisk(Medium.of(files)))
+                assert view(writing) == shown
+                assert _cut_of(writing.recovery) == _cut_of(recovery)
+                forget(writing)
+                tally.count(1)
+    print(tally)
+    assert tally.tried > 60
+
+
+def _cut_of(recovery: Recovery | None) -> object:
+    return None if recovery is None else (recovery.dropped_bytes, recovery.offset, recovery.reason)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_leaves_nothing_behind_when_a_file_is_refused(tmp_path: Path, read_only: bool) -> None:
+    """R8, R6: a foreign and a damaged file: no lock, no descriptor, no other file, and not a byte changed."""
+    path = str(tmp_path / "store")
+    with surroundings():
+        run = Run.of([("open",), ("map", "m"), ("sync",), ("set", "m", "a", {"n": 1})])
+    damaged = bytearray(run.disk.medium.files()[PATH])
+    damaged[100] ^= 1
+    with surroundings(real_lock=True):
+        for content, error in ((b"foreign", NotAStore), (b"", NotAStore), (bytes(damaged), LogCorrupt)):
+            disk = SimDisk(Medium.of({path: content}))
+            descriptors = os.listdir("/proc/self/fd")
+            with pytest.raises(error):
+                open_store(disk, path, read_only=read_only)
+            assert disk.trace == []
+            assert disk.descriptors == {}
+            assert os.listdir("/proc/self/fd") == descriptors
+            assert os.listdir(tmp_path) == []
+
+
+def test_writes_nothing_for_a_store_forgotten_open(run: Run) -> None:
+    """F5: the finalizer warns and lets go; nothing reaches the disk, not even the mark of a clean end."""
+    store, run.store = run.store, None
+    run.do(("tick", 1))
+    entries = len(run.disk.trace)
+    assert store is not None
+    with pytest.warns(ResourceWarning, match="was not closed"):  # noqa: PT031  # it warns within either
+        del store
+        gc.collect()
+    assert len(run.disk.trace) == entries
+    assert run.disk.descriptors == {}
+
+
+def test_writes_nothing_later_that_an_error_refused(run: Run) -> None:
+    """F5: no buffer holds back what failed: the bytes of a refused write never reach the disk."""
+    assert run.store is not None
+    _failing(run, "write", Fault(errno.ENOSPC))
+    with pytest.raises(OSError, match="space"):
+        run.store.open_map("m").set("refused", {"secret": "refused"})
+    run.do(("set", "m", "b", {"n": 2}))
+    run.do(("close",))
+    assert not any(b"refused" in entry[3] for entry in run.disk.trace if entry[0] == "write")  # type: ignore[operator]
+
+
+def test_tells_no_event_of_a_write_that_failed(run: Run) -> None:
+    """F1: neither to callbacks nor in the feed."""
+    assert run.store is not None
+    map_ = run.store.open_map("m")
+    told: list[Event] = []
+    map_.on(Event, told.append)
+    revision = map_.revision
+    _failing(run, "write", Fault(errno.EIO, 1.0))
+    with pytest.raises(OSError, match="error"):
+        map_.set("b", {})
+    assert told == []
+    assert list(map_.changes(since=revision)) == []
+    assert map_.revision == revision
