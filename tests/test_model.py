@@ -22,7 +22,7 @@ from string import ascii_letters, digits
 from typing import Any, Literal
 
 import pytest
-from hypothesis import assume, given, seed, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -546,17 +546,18 @@ class StoreMachine(RuleBasedStateMachine):
             target.remove_map()
 
     @rule(
-        among=st.lists(maps, min_size=1, max_size=3),
+        among=st.lists(maps, min_size=1, max_size=2),
         writes=st.lists(
             st.tuples(
-                st.sampled_from(["create", "set", "set", "update", "remove", "set_item_ttl"]),
-                st.integers(0, 2),
-                keys,
+                st.sampled_from(["set", "remove", "create", "update", "set_item_ttl"]),
+                st.integers(0, 1),
+                st.sampled_from([0, 0, 1, "a", "a", "b"]),
                 some.small_data(),
-                short_ttls,
-                conditions,
+                st.sampled_from([None, 0, 1, 2]),
+                st.sampled_from([None, None, None, None, CURRENT, "*", PADDED, "1", "2", "3", "4"]),
             ),
-            max_size=5,
+            min_size=2,
+            max_size=4,
         ),
     )
     def batch(self, among: list[OracleMap], writes: list[tuple[str, int, int | str, Any, Any, Any]]) -> None:
@@ -583,7 +584,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ time
 
-    @rule(seconds=st.sampled_from([1.0, 1.0, 0.5, 0.25, 2.0, 2.0, 5.0, 60.0, 4e7, -1.0, -1.0, -2.0, -5.0, -4e7]))
+    @rule(seconds=st.sampled_from([1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 5.0, 60.0, -60.0, 4e7, -4e7]))
     def move_clock(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
@@ -842,7 +843,7 @@ def add_to_batch(batch: Any, verb: str, map_: Any, key: str, data: Any, ttl: Any
     if verb == "remove":
         batch.remove(map_, key, if_match=condition)
     elif verb == "set_item_ttl":
-        batch.set_item_ttl(map_, key, ttl, if_match=condition)
+        batch.set_item_ttl(map_, key, ttl or 0, if_match=condition)
     else:
         options = {} if verb == "create" else {"if_match": condition}
         with lent(data) as passed:
@@ -982,9 +983,10 @@ SIZES = st.sampled_from([0, 1, 31, 32, 33, 64, 290, 600])
 """How many items a walk has before it: around the sizes of the chunks in which a store may look."""
 
 MEANWHILE = st.lists(
-    st.tuples(st.sampled_from(["step", "step", "remove", "add", "wait"]), st.integers(0, 1200), st.integers(1, 300)),
+    st.tuples(st.sampled_from(["step", "step", "remove", "add", "wait"]), st.integers(0, 99), st.integers(1, 300)),
     max_size=8,
 )
+"""Moves: what, from where on (in hundredths of the map), and how much of it."""
 
 # How a walk is begun, and the key of what it delivers.
 WALKS: dict[str, tuple[Callable[[Map], Iterator[Any]], Callable[[Any], str]]] = {
@@ -1006,10 +1008,11 @@ def numbered_map(size: int, clock: ManualClock) -> Map:
     return map_
 
 
-def happen(move: str, start: int, count: int, map_: Map, clock: ManualClock) -> None:
+def happen(move: str, start: int, count: int, size: int, map_: Map, clock: ManualClock) -> None:
     """A move of ``MEANWHILE`` but for the step of the walk itself."""
     if move == "wait":
         clock.advance(1)
+    start = 2 * size * start // 100
     for number in range(start, start + count):
         if move == "add":
             map_.set(f"{number:04}", {})
@@ -1030,8 +1033,8 @@ def test_walk_while_written(walk_of: str, size: int, moves: list[tuple[str, int,
     delivered: list[str] = []
     for move, start, count in moves:
         if move == "step":
-            delivered += map(key_of, islice(walk, count))
-        happen(move, start, count, map_, clock)
+            delivered += map(key_of, islice(walk, count // 8))
+        happen(move, start, count, size, map_, clock)
         always_there &= set(map_)
     delivered += map(key_of, walk)
     assert delivered == sorted(set(delivered), reverse=walk_of in ("down", "reversed"))
@@ -1068,7 +1071,7 @@ def test_turn_pages_while_written(size: int, order: Literal["asc", "desc"], move
         if move == "step" and page.next_page_token is not None:
             page = map_.page(page_size=count, page_token=page.next_page_token)
             delivered += keys_of(page.items)
-        happen(move, start, count, map_, clock)
+        happen(move, start, count, size, map_, clock)
         always_there &= set(map_)
     assert delivered == sorted(set(delivered), reverse=order == "desc")
     assert always_there <= set(delivered)
@@ -1084,12 +1087,14 @@ def test_refuse_altered_token(data: st.DataObject, arguments: dict[str, Any]) ->
     token = map_.page(page_size=1, **arguments).next_page_token
     assert token is not None
     assert re.fullmatch("[A-Za-z0-9_.~-]+", token)
-    place = data.draw(st.integers(0, len(token)) | st.just(len(token) - 1))
-    instead = data.draw(st.sampled_from(["", *ascii_letters, *digits, "-", "_", "=", "é", "\n", "\0", "+", "/", "%"]))
+    alphabet = [*ascii_letters, *digits, "-", "_"]
+    place = data.draw(st.integers(0, len(token)))
+    instead = data.draw(st.sampled_from(["", *alphabet, "=", "é", "\n", "\0", "+", "/", "%"]))
     altered = token[:place] + instead + token[place + data.draw(st.integers(0, 1)) :]
-    assume(altered != token)
-    with pytest.raises(InvalidPageToken):
-        map_.page(page_token=altered)
+    # The last character is special: some of its bits may carry nothing.
+    for bad in {altered, *(token[:-1] + last for last in alphabet)} - {token}:
+        with pytest.raises(InvalidPageToken):
+            map_.page(page_token=bad)
 
 
 def test_refuse_token_of_another_map() -> None:
