@@ -45,8 +45,8 @@ from mapitem.events import Event, ItemAdded, ItemRemoved, ItemUpdated, MapRemove
 from mapitem.item import MapItem
 from mapitem.keyrange import Page
 from mapitem.limits import Limits
-from mapitem.log import Recovery
 from mapitem.map import Map
+from mapitem.opening import Recovery
 from mapitem.store import Store
 
 TYPE_CHECKING = False

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mapitem.engine import Engine
-    from mapitem.log import NewLog
+    from mapitem.newlog import NewLog
     from mapitem.records import Operation
     from mapitem.state import MapState
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+_COPY_BYTES = 1024 * 1024
 _BINARY = getattr(os, "O_BINARY", 0)
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
@@ -72,6 +73,24 @@ class Disk:
     def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
         """Write at ``offset`` and return how many bytes the operating system took, which may be fewer than given."""
         return self._pwrite(descriptor, data, offset)
+
+    def write_all(self, descriptor: int, data: bytes, offset: int) -> None:
+        """Write all of it, in as many calls as it takes."""
+        written = self.write(descriptor, data, offset)
+        if written == len(data):
+            return
+        view = memoryview(data)
+        while written < len(data):
+            more = self.write(descriptor, view[written:], offset + written)
+            if more <= 0:
+                raise OSError("the operating system wrote nothing and gave no reason")
+            written += more
+
+    def copy(self, source: int, target: int, start: int, end: int) -> None:
+        """Copy the bytes from ``start`` up to ``end`` of one file to the beginning of another."""
+        for offset in range(start, end, _COPY_BYTES):
+            part = self.read(source, min(_COPY_BYTES, end - offset), offset)
+            self.write_all(target, part, offset - start)
 
     def truncate(self, descriptor: int, size: int) -> None:
         os.ftruncate(descriptor, size)

@@ -305,3 +305,15 @@ def _checksum(disk: Disk, descriptor: int, window: bytes, at: int, offset: int, 
     for place in range(offset + FRAME_BYTES, end, _WINDOW):
         checksum = crc32(disk.read(descriptor, min(_WINDOW, end - place), place), checksum)
     return checksum
+
+
+def corrupt(path: str, offset: int, reason: str, before: int = 0, after: int = 0) -> LogCorrupt:
+    """The error for damage at a place in a file, with how many whole records lie before and behind it (R3)."""
+    return LogCorrupt(
+        f"{path} is damaged at byte {offset}: {reason} ({before} whole records before, {after} after)",
+        path=path,
+        offset=offset,
+        reason=reason,
+        records_before=before,
+        records_after=after,
+    )

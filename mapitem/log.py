@@ -1,8 +1,8 @@
 """The append-only log of a store: in a file (``FileLog``), or nowhere (``MemoryLog``), behind the same few methods.
 
-It takes records in, says where they came to lie, cuts back what failed, knows how far the file is on the medium, and
-opens a file after any crash (``docs/durability.md`` P, R, G, F; ``docs/format.md``). What a record means it does not
-know. Appending is for one thread at a time, the store's lock sees to that; ``sync`` may run beside it.
+It takes records in, says where they came to lie, cuts back what failed, and knows how far the file is on the medium
+(``docs/durability.md`` P, G, F; ``docs/format.md``). What a record means it does not know, nor how a file came to be
+open. Appending is for one thread at a time, the store's lock sees to that; ``sync`` may run beside it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,9 @@ from __future__ import annotations
 from contextlib import suppress
 from threading import RLock
 
-from mapitem.errors import LogCorrupt, NotAStore, StoreClosed, StoreFailed
-from mapitem.frames import (
-    BASE_END,
-    CLOSE,
-    FRAME_BYTES,
-    HEADER_BYTES,
-    Header,
-    Scan,
-    pack_frame,
-    read_frame,
-    read_header,
-    survey,
-)
+from mapitem.errors import StoreClosed, StoreFailed
+from mapitem.frames import CLOSE, FRAME_BYTES, HEADER_BYTES, Header, Scan, corrupt, pack_frame, read_frame
+from mapitem.newlog import NewFile, NewLog
 from mapitem.records import decode_record, encode_record, rough_size
 
 TYPE_CHECKING = False
@@ -31,51 +21,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from mapitem.disk import Disk
+    from mapitem.opening import Recovery
     from mapitem.records import Operation
-
-_COPY_BYTES = 1024 * 1024
-_WRITE_BYTES = 64 * 1024
-# How much of a new file may wait for the medium: what is synced at once is what a writer waits for.
-_SYNC_BYTES = 1024 * 1024
-
-
-class Recovery:
-    """What opening found after an end that was not clean: ``store.recovery`` (durability R2, R5). Immutable.
-
-    ``dropped_bytes`` were cut from ``offset`` on, for ``reason``, and kept in the file ``kept_in`` (``None`` if
-    nothing was cut or no copy could be made). With nothing to cut they are 0, the end of the log, ``None`` and
-    ``None``.
-    """
-
-    __slots__ = ("_dropped_bytes", "_kept_in", "_offset", "_reason")
-
-    def __init__(self, dropped_bytes: int, offset: int, reason: str | None, kept_in: str | None) -> None:
-        self._dropped_bytes = dropped_bytes
-        self._offset = offset
-        self._reason = reason
-        self._kept_in = kept_in
-
-    @property
-    def dropped_bytes(self) -> int:
-        return self._dropped_bytes
-
-    @property
-    def offset(self) -> int:
-        return self._offset
-
-    @property
-    def reason(self) -> str | None:
-        return self._reason
-
-    @property
-    def kept_in(self) -> str | None:
-        return self._kept_in
-
-    def __repr__(self) -> str:
-        return (
-            f"Recovery(dropped_bytes={self._dropped_bytes}, offset={self._offset}, "
-            f"reason={self._reason!r}, kept_in={self._kept_in!r})"
-        )
 
 
 class MemoryLog:
@@ -130,16 +77,18 @@ class MemoryLog:
 
 
 class FileLog:
-    """The log in one file. Made by ``create_log`` and by ``OpenedLog.finish``.
+    """The log in one file. Made by ``mapitem.opening``.
 
     ``position`` counts records and only grows, whatever file they lie in; a *place* is a record's offset in the
     present file.
     """
 
-    def __init__(self, disk: Disk, path: str, descriptor: int, header: Header, scan: Scan) -> None:
+    def __init__(
+        self, disk: Disk, path: str, descriptor: int, header: Header, scan: Scan, *, is_read_only: bool = False
+    ) -> None:
         self._disk = disk
         self.path = path
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._header = header
         # Whether the file ends in the mark of a clean end, in whose place the next record goes.
         self._is_marked = scan.closed and scan.reason is None
@@ -156,7 +105,7 @@ class FileLog:
         self.recovery: Recovery | None = None
         # Re-entrant only so that the store can tell a signal handler that it interrupted the lock's holder.
         self.sync_lock = RLock()
-        self._is_read_only = False
+        self._is_read_only = is_read_only
 
     @property
     def size(self) -> int:
@@ -171,7 +120,7 @@ class FileLog:
         if self._is_marked:
             self._unmark()
         if self._ragged:
-            self._cut()
+            self.cut()
         place = self._end
         self._append(encode_record(operations))
         return place
@@ -181,14 +130,14 @@ class FileLog:
         self._ragged = True
         end = self._end + len(frame)
         try:
-            _write_all(self._disk, self._descriptor, frame, self._end)
+            self._disk.write_all(self.descriptor, frame, self._end)
         except OSError:
-            self._cut()
+            self.cut()
             raise
         except BaseException:
             # Not even the file shall show what was interrupted.
             with suppress(StoreFailed):
-                self._cut()
+                self.cut()
             raise
         # The position first: by it the store knows that there is a record, if an interruption comes between these
         # lines.
@@ -202,22 +151,22 @@ class FileLog:
 
         A mark whose own sync failed may also be in the page cache alone, and would be a hole in front of what follows.
         """
-        self._disk.truncate(self._descriptor, self._end)
+        self._disk.truncate(self.descriptor, self._end)
         try:
-            self._disk.sync(self._descriptor)
+            self._disk.sync(self.descriptor)
         except OSError as error:
             raise self.fail(error) from error
         self._is_marked = False
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
         """Cut the file back to its last whole record; if even that fails, nobody knows what it holds (F2).
 
         On the medium too, before anything is written there: what was interrupted may be whole, and records that came
         behind another must not be found behind it after a power cut.
         """
         try:
-            self._disk.truncate(self._descriptor, self._end)
-            self._disk.sync(self._descriptor)
+            self._disk.truncate(self.descriptor, self._end)
+            self._disk.sync(self.descriptor)
         except OSError as error:
             raise self.fail(error) from error
         self._ragged = False
@@ -234,12 +183,12 @@ class FileLog:
             if self.synced_position >= position and self.failed is None:
                 return
             self.check_usable()
-            if self._descriptor < 0:
+            if self.descriptor < 0:
                 raise StoreClosed("the store is closed")
             # In this order: a record that is appended between the two is synced, and merely not known to be.
             reached, end = self.position, self._end
             try:
-                self._disk.sync(self._descriptor)
+                self._disk.sync(self.descriptor)
             except OSError as error:
                 raise self.fail(error) from error
             self.synced_position = reached
@@ -247,12 +196,12 @@ class FileLog:
 
     def close(self, *, sync: bool) -> None:
         """Mark the log as cleanly closed and let the file go, the latter even if the former fails (F5)."""
-        if self._descriptor < 0:
+        if self.descriptor < 0:
             return
         try:
             self.check_usable()
             if self._ragged:
-                self._cut()
+                self.cut()
             if self._is_read_only:
                 return
             if not self._is_marked:
@@ -263,14 +212,14 @@ class FileLog:
                     self.sync()
             elif sync:
                 # The mark is there; whether who wrote it lived to sync it, nobody knows.
-                self._disk.sync(self._descriptor)
+                self._disk.sync(self.descriptor)
         finally:
             with self.sync_lock:  # not from under one who syncs
                 self.abandon()
 
     def abandon(self) -> None:
         """Let the file go as it is. May be called twice."""
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             self._disk.close(descriptor)
 
@@ -294,48 +243,22 @@ class FileLog:
         for place in places:
             window = window[place - start :] if start <= place <= start + len(window) else b""
             try:
-                payload, window = read_frame(self._disk, self._descriptor, self._header, place, window)
+                payload, window = read_frame(self._disk, self.descriptor, self._header, place, window)
                 operations = decode_record(payload)
             except ValueError as error:
-                raise _corrupt(self.path, place, str(error)) from None
+                raise corrupt(self.path, place, str(error)) from None
             start = place + FRAME_BYTES + len(payload)
             yield operations
 
     # ------------------------------------------------------------ after a crash
 
-    def settle_end(self, scan: Scan, *, rewrite: bool) -> None:
-        """After an unclean end: cut what is torn, and put on the medium what this open will show (R2, R4)."""
-        dropped = scan.size - scan.end
-        kept_in = self._keep_tail(scan) if dropped else None
-        self.recovery = Recovery(dropped, scan.end, scan.reason, kept_in)
-        if dropped:
-            from logging import getLogger
-
-            getLogger("mapitem.log").warning("%s: dropped a torn tail: %r", self.path, self.recovery)
-            self._cut()
-        if rewrite:
-            self._write_over()
-        else:
-            self.settle()
-
     def settle(self) -> None:
         """Put on the medium what was found in the file, and its name: who died may not have come to either (R4)."""
-        self._disk.sync(self._descriptor)
+        self._disk.sync(self.descriptor)
         self._disk.sync_directory(self.path)
         self._synced_to = self._end
 
-    def _keep_tail(self, scan: Scan) -> str | None:
-        """Copy the bytes that will be cut; opening does not fail for want of space for them."""
-        path = f"{self.path}.cut-{scan.end}"
-        try:
-            with NewFile(self._disk, path, self._disk.mode(self._descriptor), beside=self.path) as copy:
-                _copy(self._disk, self._descriptor, copy.descriptor, scan.end, scan.size, 0)
-                copy.put_in_place()
-        except OSError:
-            return None
-        return path
-
-    def _write_over(self) -> None:
+    def write_over(self) -> None:
         """Put the same records, each at the same place, into a new file of another generation.
 
         After a failed fsync the old file may be in the page cache alone. And whole records that were cut from it may
@@ -346,9 +269,9 @@ class FileLog:
             place, window = HEADER_BYTES, b""
             while place < self._end:
                 try:
-                    payload, window = read_frame(self._disk, self._descriptor, self._header, place, window)
+                    payload, window = read_frame(self._disk, self.descriptor, self._header, place, window)
                 except ValueError as error:
-                    raise _corrupt(self.path, place, str(error)) from None
+                    raise corrupt(self.path, place, str(error)) from None
                 new.append(payload)
                 place += FRAME_BYTES + len(payload)
             new.flush()
@@ -361,7 +284,7 @@ class FileLog:
 
     def begin(self, path: str | None = None) -> NewLog:
         """A new log, to take this one's place (``adopt``) or to be a copy of its own at ``path``."""
-        return NewLog(self._disk, path or self.path, self._disk.mode(self._descriptor))
+        return NewLog(self._disk, path or self.path, self._disk.mode(self.descriptor))
 
     def adopt(self, new: NewLog) -> None:
         """Go on in the new log, which is whole but for its end-of-base mark (M1).
@@ -385,7 +308,7 @@ class FileLog:
                 raise
 
     def _go_on_in(self, new: NewLog) -> None:
-        old, self._descriptor = self._descriptor, new.file.keep()
+        old, self.descriptor = self.descriptor, new.file.keep()
         self._header = new.header
         self._end = self._synced_to = new.end
         self._sequence = new.sequence
@@ -405,7 +328,7 @@ class FileLog:
             close_frame = pack_frame(CLOSE, self._sequence, end, self._header.seed)
             if self._is_read_only:
                 # The name may lead to another file by now, if the writer compacted; and no writer waits for this lock.
-                self._copy_from(self._descriptor, end, close_frame, target)
+                self._copy_from(self.descriptor, end, close_frame, target)
                 return
             descriptor = self._disk.open_read(self.path)
         try:
@@ -416,264 +339,6 @@ class FileLog:
     def _copy_from(self, descriptor: int, end: int, close_frame: bytes, target: str) -> None:
         disk = self._disk
         with NewFile(disk, target, disk.mode(descriptor)) as new:
-            _copy(disk, descriptor, new.descriptor, 0, end, 0)
-            _write_all(disk, new.descriptor, close_frame, end)
+            disk.copy(descriptor, new.descriptor, 0, end)
+            disk.write_all(new.descriptor, close_frame, end)
             new.put_in_place()
-
-
-class NewFile:
-    """A file written beside its final name, and given that name only when it is whole and on the medium (M1)."""
-
-    def __init__(self, disk: Disk, path: str, mode: int | None, *, beside: str | None = None) -> None:
-        self._disk = disk
-        self._path = path
-        # ``beside`` is the log whose leftover the next opening removes, should this one die.
-        self._temporary = f"{beside or path}.new"
-        self._mode = mode
-        # Whether there may be a file to take away again.
-        self._is_begun = False
-        # Whether the file has its name; None while that is unknown.
-        self.placed: bool | None = False
-        self.descriptor = -1
-
-    def __enter__(self) -> NewFile:
-        self._is_begun = True
-        try:
-            self.descriptor = self._disk.create(self._temporary, 0o666 if self._mode is None else self._mode)
-            if self._mode is not None:
-                self._disk.set_mode(self.descriptor, self._mode)  # what create gave was less the umask
-        except BaseException as error:
-            # One that is no error of create's own may have come just after it.
-            if self.descriptor >= 0 or not isinstance(error, OSError):
-                self.__exit__()
-            self._is_begun = False
-            raise
-        return self
-
-    def put_in_place(self) -> None:
-        """Sync at every level: a torn base would be no prefix. The directory too, for the name."""
-        self._disk.sync(self.descriptor)
-        self.placed = None
-        try:
-            self._disk.replace(self._temporary, self._path)
-        except OSError:
-            self.placed = False
-            raise
-        self.placed = True
-        self._disk.sync_directory(self._path)
-
-    def keep(self) -> int:
-        """The descriptor, which the caller closes from now on."""
-        descriptor, self.descriptor = self.descriptor, -1
-        return descriptor
-
-    def abandon(self) -> None:
-        """Let the file go as it is, under whichever name it has."""
-        if self.descriptor >= 0:
-            self._disk.close(self.keep())
-
-    def __exit__(self, *exception: object) -> None:
-        try:
-            self.abandon()
-        finally:
-            if self._is_begun and not self.placed:
-                self._is_begun = False
-                with suppress(FileNotFoundError):
-                    self._disk.remove(self._temporary)
-
-
-class NewLog:
-    """A log being written beside its final name, record by record, up to and with its end-of-base mark."""
-
-    def __init__(self, disk: Disk, path: str, mode: int | None) -> None:
-        self._disk = disk
-        self.header = Header()
-        self.sequence = 0
-        self.end = 0
-        self._unsynced = 0
-        self._waiting = [self.header.pack()]
-        self._waiting_bytes = HEADER_BYTES
-        # Made by the first flush: by then somebody holds on to this log who will discard it, whatever interrupts.
-        self.file = NewFile(disk, path, mode)
-
-    @property
-    def size(self) -> int:
-        """How many bytes were given to it so far."""
-        return self.end + self._waiting_bytes
-
-    def append(self, payload: bytes) -> None:
-        """One more record of the base. Written and synced in portions, so that no single call takes long."""
-        # All that is in front of it is on the medium before the file gets its name.
-        frame = pack_frame(payload, self.sequence, self.size, self.header.seed)
-        self.sequence += 1
-        self._waiting.append(frame)
-        self._waiting_bytes += len(frame)
-        if self._waiting_bytes >= _WRITE_BYTES:
-            self.flush()
-
-    def finish(self) -> None:
-        """The mark behind the last record. The file still lacks its sync and its name."""
-        self.append(BASE_END)
-        self.flush()
-
-    def discard(self) -> None:
-        """Leave nothing behind. May be called twice, and does nothing to a file that has its name."""
-        self.file.__exit__()
-
-    def flush(self) -> None:
-        """Write what waits."""
-        if not self._waiting:
-            return
-        if self.file.descriptor < 0:
-            self.file.__enter__()
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        _write_all(self._disk, self.file.descriptor, data, self.end)
-        self.end += len(data)
-        self._unsynced += len(data)
-        if self._unsynced >= _SYNC_BYTES:
-            self._disk.sync(self.file.descriptor)
-            self._unsynced = 0
-
-
-def create_log(disk: Disk, path: str) -> FileLog:
-    """A new, empty log in a file that is not there yet: created whole, or not at all (R6)."""
-    new = NewLog(disk, path, None)
-    try:
-        new.finish()
-        new.file.put_in_place()
-        scan = Scan(disk, new.file.descriptor, new.header)
-        for _ in scan:
-            raise AssertionError("a new log has no records")
-        return FileLog(disk, path, new.file.keep(), new.header, scan)
-    finally:
-        new.discard()
-
-
-class OpenedLog:
-    """A log that is being read: iterate ``records`` to the end, then call ``finish`` (or ``verdict``, to look only)."""
-
-    def __init__(self, disk: Disk, path: str, *, read_only: bool) -> None:
-        self._disk = disk
-        self._path = path
-        self._descriptor = disk.open_read(path) if read_only else disk.open_write(path)
-        try:
-            self._header = read_header(disk, self._descriptor, path)
-            self._scan = Scan(disk, self._descriptor, self._header)
-            self._behind_tear = 0  # how many whole records lie behind the bytes that are none
-        except BaseException:
-            disk.close(self._descriptor)
-            raise
-
-    def records(self) -> Iterator[tuple[int, tuple[Operation, ...]]]:
-        """Every record, decoded, with its place; ``LogCorrupt`` at one that is whole and none of ours."""
-        for payload in self._scan:
-            try:
-                operations = decode_record(payload, in_base=not self._scan.based)
-            except ValueError as error:
-                raise self.corrupt(self.place, str(error)) from None
-            yield self.place, operations
-
-    @property
-    def place(self) -> int:
-        """Where the record begins that was handed out last."""
-        return self._scan.place
-
-    def corrupt(self, offset: int, reason: str, after: int = 0) -> LogCorrupt:
-        """The error for damage at ``offset``, with what was read so far as the records before it."""
-        return _corrupt(self._path, offset, reason, self._scan.records, after)
-
-    def verdict(self) -> None:
-        """Tell a torn tail from damage (R2, R3): raise ``LogCorrupt``, or ``NotAStore`` for a log without a base."""
-        scan = self._scan
-        if scan.reason is None and scan.based:
-            return
-        after, promised = survey(self._disk, self._descriptor, self._header, scan.end, scan.size)
-        self._behind_tear = after
-        if promised > scan.end or (not scan.based and scan.records + after):
-            raise self.corrupt(scan.end, scan.reason or "the log ends within its base", after)
-        if not scan.based:
-            reason = "it has a header and nothing more"
-            raise NotAStore(f"{self._path} is not a store: {reason}", path=self._path, reason=reason)
-
-    def finish(self, *, rewrite: bool) -> FileLog:
-        """The log, ready for appending: what is torn is cut, and what is there is on the medium.
-
-        The descriptor is the log's from now on, also if this fails.
-        """
-        scan = self._scan
-        log = FileLog(self._disk, self._path, self._descriptor, self._header, scan)
-        self._descriptor = -1
-        try:
-            if not scan.closed or scan.reason is not None:
-                log.settle_end(scan, rewrite=rewrite or self._behind_tear > 0)
-            elif scan.synced_to < scan.place:
-                # Closed without a sync: what this open shows must not vanish (R4).
-                log.settle()
-        except BaseException:
-            log.abandon()
-            raise
-        return log
-
-    def finish_reading(self) -> FileLog:
-        """The log, for reading alone."""
-        log = FileLog(self._disk, self._path, self._descriptor, self._header, self._scan)
-        self._descriptor = -1
-        log.recovery = self.unclean()
-        log._is_read_only = True
-        return log
-
-    def unclean(self) -> Recovery | None:
-        """What ``finish`` would have to mend, for those who only read."""
-        scan = self._scan
-        if scan.closed and scan.reason is None:
-            return None
-        return Recovery(scan.size - scan.end, scan.end, scan.reason, None)
-
-    def has_grown(self) -> bool:
-        """Whether a writer elsewhere has been at the file since it was opened."""
-        return self._disk.size(self._descriptor) != self._scan.size
-
-    def close(self) -> None:
-        """Let the file go, unless it became a log's."""
-        if self._descriptor >= 0:
-            self._disk.close(self._descriptor)
-            self._descriptor = -1
-
-
-def remove_leftover(disk: Disk, path: str) -> None:
-    """Remove the half-written new file of a process that died, now that the lock says that nobody is writing it."""
-    temporary = f"{path}.new"
-    if disk.exists(temporary):
-        disk.remove(temporary)
-
-
-def _corrupt(path: str, offset: int, reason: str, before: int = 0, after: int = 0) -> LogCorrupt:
-    return LogCorrupt(
-        f"{path} is damaged at byte {offset}: {reason} ({before} whole records before, {after} after)",
-        path=path,
-        offset=offset,
-        reason=reason,
-        records_before=before,
-        records_after=after,
-    )
-
-
-def _copy(disk: Disk, source: int, target: int, start: int, end: int, to: int) -> None:
-    """Copy the bytes from ``start`` up to ``end`` of one file to ``to`` and on in another."""
-    for offset in range(start, end, _COPY_BYTES):
-        part = disk.read(source, min(_COPY_BYTES, end - offset), offset)
-        _write_all(disk, target, part, to + offset - start)
-
-
-def _write_all(disk: Disk, descriptor: int, data: bytes, offset: int) -> None:
-    written = disk.write(descriptor, data, offset)
-    if written == len(data):
-        return
-    view = memoryview(data)
-    while written < len(data):
-        more = disk.write(descriptor, view[written:], offset + written)
-        if more <= 0:
-            raise OSError("the operating system wrote nothing and gave no reason")
-        written += more

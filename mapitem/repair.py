@@ -28,7 +28,8 @@ from mapitem.frames import (
     read_header,
 )
 from mapitem.item import MOST_EVENTS, NEVER, make_item, row_number, row_times
-from mapitem.log import NewLog, OpenedLog
+from mapitem.newlog import NewLog
+from mapitem.opening import OpenedLog
 from mapitem.records import (
     ADD,
     EXPIRE,
@@ -45,7 +46,6 @@ from mapitem.records import (
     is_deeply_sound,
 )
 from mapitem.state import ITEMS_PER_BLOCK
-from mapitem.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,7 +163,7 @@ def check(path: str | os.PathLike[str], progress: Progress | None = None) -> Che
             return _check_without_header(disk, name, error)
         try:
             engine = Engine()
-            damage = opened.load(engine)
+            damage = opened.judge(engine)
             if damage is None or not tries_left or not opened.has_grown():
                 break  # else it may have been a record that a writer elsewhere was in the middle of
         finally:
@@ -189,10 +189,10 @@ class _DeepLog(OpenedLog):
             self._count += 1
             self._meter.reach(place)
 
-    def load(self, engine: Engine) -> LogCorrupt | None:
+    def judge(self, engine: Engine) -> LogCorrupt | None:
         """Do as an opening does, and return what it would raise if the file is damaged."""
         try:
-            Store._load(self, engine)
+            super().load(engine)
         except LogCorrupt as error:
             return error
         for state in engine.states():

@@ -7,8 +7,6 @@ them, all under one lock; only then is anybody told. Arguments were checked befo
 from __future__ import annotations
 
 import os
-import stat
-import sys
 import time
 import warnings
 import weakref
@@ -17,12 +15,11 @@ from threading import RLock, local
 
 from msgpack import packb
 
+from mapitem.compactor import Compactor
 from mapitem.disk import Disk
 from mapitem.engine import Engine
 from mapitem.errors import (
-    LogCorrupt,
     MapNotFound,
-    NotAStore,
     ReentrantUse,
     StoreClosed,
     StoreFailed,
@@ -33,24 +30,24 @@ from mapitem.events import Teller
 from mapitem.frames import CLOSE
 from mapitem.item import NEVER
 from mapitem.limits import Limits, check_name, check_ttl, is_text, looks_like_sid, shown
-from mapitem.log import FileLog, MemoryLog, NewLog, OpenedLog, create_log, remove_leftover
+from mapitem.log import FileLog, MemoryLog
 from mapitem.map import Map
-from mapitem.records import rough_size
+from mapitem.newlog import NewLog
+from mapitem.opening import open_to_read, open_to_write
 from mapitem.state import ALWAYS_LOOK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from datetime import timedelta
     from typing import Any, Literal, TypeVar
 
     from mapitem.batch import Batch
-    from mapitem.compaction import Compaction
     from mapitem.engine import Change
     from mapitem.events import SomeEvent, Subscription
     from mapitem.keyrange import KeyRange
     from mapitem.lock import WriterLock
-    from mapitem.log import Recovery
+    from mapitem.opening import Recovery
     from mapitem.records import Operation
     from mapitem.state import MapState, Row
     from mapitem.watch import Watch
@@ -58,13 +55,6 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 _MICROSECONDS = 1_000_000
-# Logs under this size are left alone (F2).
-_COMPACT_FROM_BYTES = 4 * 1024 * 1024
-# How many bytes of base are written for each byte appended: the log grows by an eighth of what is live meanwhile, which
-# keeps old and new log together under three times that (M4).
-_COMPACT_SPEED = 8
-# What a step of compaction counts for beside the bytes that it writes, for some write none.
-_STEP_BYTES = 64
 # The instants that a datetime can hold, less the longest time to live.
 _FIRST_INSTANT = -62_135_596_800 * _MICROSECONDS
 _LAST_INSTANT = (253_402_300_800 - 2 * 31_536_000) * _MICROSECONDS
@@ -149,10 +139,6 @@ class Store:
         self._teller = Teller()
         self._watchers: weakref.WeakSet[Watch] = weakref.WeakSet()
         self._is_watched = False
-        self._compact_at = compact_at
-        self._compact_from = _COMPACT_FROM_BYTES if compact_at is not None else sys.maxsize
-        self._compaction: Compaction | None = None
-        self._compaction_debt = 0
         # Set from before a record goes to the log until the engine has applied it, and where the log was before.
         self._unsettled = False
         self._settled_at = 0
@@ -162,69 +148,15 @@ class Store:
             self._path = os.path.realpath(os.fsdecode(path))
             if read_only:
                 self._write_refusal = (StoreReadOnly, "the store was opened with read_only=True")
-                self._engine, self._log = self._open_to_read(self._path)
+                self._engine, self._log = open_to_read(self._disk, self._path)
             else:
-                self._log = self._open_to_write(self._path)
+                self._engine, self._log, self._writer_lock = open_to_write(
+                    self._disk, self._path, rewrite=durability == "power"
+                )
+        self._compactor = Compactor(self._engine, self._log, self._watchers, compact_at)
         _stores.add(self)
 
     # ------------------------------------------------------------ opening and closing
-
-    def _open_to_read(self, path: str) -> tuple[Engine, FileLog]:
-        if not self._disk.exists(path):
-            raise NotAStore(f"{path} is not a store: there is no such file", path=path, reason="there is no such file")
-        _check_regular(self._disk, path)
-        for tries_left in (2, 1, 0):
-            engine = Engine()
-            opened = OpenedLog(self._disk, path, read_only=True)
-            try:
-                self._load(opened, engine)
-                return engine, opened.finish_reading()
-            except LogCorrupt:
-                # It may be a record that a writer elsewhere was in the middle of, and is through with by now.
-                if not tries_left or not opened.has_grown():
-                    raise
-            finally:
-                opened.close()
-        raise AssertionError("the last try returns or raises")
-
-    def _open_to_write(self, path: str) -> FileLog:
-        is_new = not self._disk.exists(path)
-        if is_new:
-            # The lock would make the missing directories on its way.
-            self._disk.type(os.path.dirname(path))
-        else:
-            # What is no store is refused before a lock file is made for it.
-            _check_regular(self._disk, path)
-            OpenedLog(self._disk, path, read_only=True).close()
-        # Here and not above, as below it: a store in memory needs none of it.
-        from mapitem.lock import WriterLock
-
-        lock = WriterLock(path)
-        try:
-            remove_leftover(self._disk, path)
-            if is_new and not self._disk.exists(path):
-                log = create_log(self._disk, path)
-            else:
-                opened = OpenedLog(self._disk, path, read_only=False)
-                try:
-                    self._load(opened, self._engine)
-                    log = opened.finish(rewrite=self._durability == "power")
-                finally:
-                    opened.close()
-        except BaseException:
-            lock.withdraw()
-            raise
-        self._writer_lock = lock
-        return log
-
-    @staticmethod
-    def _load(opened: OpenedLog, engine: Engine) -> None:
-        try:
-            engine.load(opened.records())
-        except (KeyError, ValueError) as error:
-            reason = f"a record that does not follow from those before it ({error})"
-            raise opened.corrupt(opened.place, reason) from None
-        opened.verdict()
 
     def close(self, *, sync: bool = True) -> None:
         """Put everything on the medium, mark the file as cleanly closed, and let it and its lock go.
@@ -245,7 +177,7 @@ class Store:
             # What is interrupted from here on, the next call brings to its end.
             self._refuse(StoreClosed, "the store is closed")
             try:
-                self._stop_compaction()
+                self._compactor.stop()
                 self._recover_unsettled()
                 self._log.close(sync=sync)
             finally:
@@ -306,20 +238,15 @@ class Store:
         the new one had its name already and the directory could not be synced (durability M, F4).
         """
         self.purge()
-        if isinstance(self._log, FileLog):
-            with self._reading():
-                self._check_writable()
-                if self._compaction is None:
-                    self._begin_compaction(self._log)
-                compaction = self._compaction
-            while not self._compact_step():
-                pass
-            if compaction is not None and compaction.failure is not None:
-                # In a step that another thread's write took.
-                raise OSError(f"the compaction failed: {compaction.failure}") from compaction.failure
-        else:
-            with self._reading():
-                self._drop_records(self._log)
+        with self._reading():
+            self._check_writable()
+            self._compactor.begin()
+            compaction = self._compactor.running
+        while not self._compact_step():
+            pass
+        if compaction is not None and compaction.failure is not None:
+            # In a step that another thread's write took.
+            raise OSError(f"the compaction failed: {compaction.failure}") from compaction.failure
 
     def backup(self, target: str | os.PathLike[str]) -> None:
         """Write a consistent copy of the store, as of this moment, into a new file; writers go on meanwhile (M5).
@@ -357,7 +284,7 @@ class Store:
         if self._writer_lock is not None or self._path is None:
             raise ValueError("refresh is for stores opened with read_only=True")
         with self._reading():
-            engine, log = self._open_to_read(self._path)
+            engine, log = open_to_read(self._disk, self._path)
             self._log.abandon()
             self._log = log
             engine.take_over(self._engine)
@@ -481,16 +408,17 @@ class Store:
             place = log.append(operations)
             changes: list[Change] | None = [] if self._teller.subscriptions else None
             self._engine.apply(operations, place, changes)
-            if self._compaction is not None:
-                self._compaction.note(operations)
+            compactor = self._compactor
+            if compactor.running is not None:
+                compactor.running.note(operations)
             self._settled_at = position = log.position
             self._unsettled = False
             if changes:
                 self._teller.note(changes, position)
             for state in watched:
                 self._wake(state)
-            if log.size >= self._compact_from:
-                self._compact_along(operations)
+            if log.size >= compactor.look_from:
+                compactor.go_along(operations)
         if self._durability == "power":
             if _deferral.store is self:
                 _deferral.position = position
@@ -539,108 +467,12 @@ class Store:
         for watch in list(self._watchers):
             watch.wake()
 
-    # ------------------------------------------------------------ compaction
-
-    def _compact_along(self, operations: Sequence[Operation]) -> None:
-        """Do a share of compaction with a write, in proportion to its size (M3, M4). It never fails the write."""
-        log = self._log
-        if self._compaction is None and not self._is_time_to_compact():
-            return
-        try:
-            if not isinstance(log, FileLog):
-                self._drop_records(log)
-                return
-            if self._compaction is None:
-                self._begin_compaction(log)
-            self._compaction_debt += _COMPACT_SPEED * rough_size(operations)
-            while self._compaction_debt > 0 and self._compaction is not None:
-                self._compaction_debt -= self._advance_compaction()
-        except OSError as error:
-            from logging import getLogger
-
-            getLogger("mapitem.compaction").warning("%s: compaction failed: %s", self._path, error)
-            # Try again when the log has grown by as much again, not at every write.
-            self._compact_from = 2 * log.size
-
-    def _is_time_to_compact(self) -> bool:
-        """Whether the log is as large as it may be; if not, at which size to look again."""
-        assert self._compact_at is not None
-        live = self._engine.live_bytes
-        longest = int(_COMPACT_FROM_BYTES + self._compact_at * live)
-        # What is live may be much less by then: look again before the log has grown by much.
-        self._compact_from = min(longest, self._log.size + max(_COMPACT_FROM_BYTES // 4, live // 16))
-        return self._log.size >= longest
-
-    def _begin_compaction(self, log: FileLog) -> None:
-        from mapitem.compaction import Compaction
-
-        self._compaction = Compaction(self._engine, log.begin())
-        self._compaction_debt = 0
-        # From now on every write has a share in it.
-        self._compact_from = 0
-
     def _compact_step(self) -> bool:
-        """One step more, under the lock; whether the compaction is over."""
+        """One step of the compaction under way, under the lock; whether it is over."""
         with self._reading():
             self._check_writable()
             self._recover_unsettled()
-            if self._compaction is not None:
-                self._advance_compaction()
-            return self._compaction is None
-
-    def _advance_compaction(self) -> int:
-        """One step more; about how many bytes it wrote."""
-        compaction, log = self._compaction, self._log
-        assert compaction is not None
-        assert isinstance(log, FileLog)
-        before = compaction.new.size
-        try:
-            log.check_usable()
-            if compaction.step():
-                compaction.finish()
-                self._forget_after(log, compaction)
-        except BaseException as error:
-            compaction.failure = error
-            self._stop_compaction()
-            raise
-        return compaction.new.size - before + _STEP_BYTES
-
-    def _forget_after(self, log: FileLog, compaction: Compaction) -> None:
-        self._save_backlogs()
-        try:
-            log.adopt(compaction.new)
-            self._forget_history()
-            self._compaction = None
-        except BaseException as error:
-            if compaction.new.file.placed:
-                # The places of the records are those of the old log: without them nobody must go on.
-                if log.failed is None:
-                    log.fail(error)
-                self._forget_history()
-                self._compaction = None
-            raise
-
-    def _drop_records(self, log: MemoryLog) -> None:
-        self._save_backlogs()
-        # In this order: an interruption between the two must leave no place of a record that is gone.
-        self._forget_history()
-        log.forget()
-
-    def _save_backlogs(self) -> None:
-        for watch in list(self._watchers):
-            watch.save_backlog()
-
-    def _stop_compaction(self) -> None:
-        compaction, self._compaction = self._compaction, None
-        if compaction is not None:
-            compaction.new.discard()
-            self._compact_from = _COMPACT_FROM_BYTES if self._compact_at is not None else sys.maxsize
-
-    def _forget_history(self) -> None:
-        self._engine.forget_history()
-        for watch in list(self._watchers):
-            watch.forget_history()
-        self._compact_from = _COMPACT_FROM_BYTES if self._compact_at is not None else sys.maxsize
+            return self._compactor.step()
 
     def _row(self, state: MapState, key: str) -> Row | None:
         """The row of a present item, or ``None``. Takes no lock unless the map wants a second look."""
@@ -716,13 +548,6 @@ class Store:
             state.quiet_until = ALWAYS_LOOK
 
 
-def _check_regular(disk: Disk, path: str) -> None:
-    mode = disk.type(path)
-    if not stat.S_ISREG(mode):
-        reason = "it is a directory" if stat.S_ISDIR(mode) else "it is no regular file"
-        raise NotAStore(f"{path} is not a store: {reason}", path=path, reason=reason)
-
-
 # ---------------------------------------------------------------- fork
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -759,9 +584,9 @@ def _after_fork_in_child() -> None:
             store._is_let_go = True
             with suppress(OSError):  # another thread of the parent may have been about to close it
                 store._log.abandon()
-            if store._compaction is not None:
+            if store._compactor.running is not None:
                 with suppress(OSError):
-                    store._compaction.new.file.abandon()
+                    store._compactor.running.new.file.abandon()
 
 
 if hasattr(os, "register_at_fork"):

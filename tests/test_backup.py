@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kill.workload import feed
 
-import mapitem.log
+import mapitem.disk
 from mapitem import HistoryCompacted, Store, StoreClosed, StoreFailed
 from mapitem.disk import Disk
 
@@ -177,7 +177,7 @@ def test_refuse_to_overwrite(full: Store, tmp_path: Path, spelling: str) -> None
 
 def test_copy_the_moment_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """M5: writes, removals and a whole compaction between any two portions of the copying are not in the copy."""
-    monkeypatch.setattr(mapitem.log, "_COPY_BYTES", 1000)
+    monkeypatch.setattr(mapitem.disk, "_COPY_BYTES", 1000)
     disk = WatchedDisk()
     with store_on(disk, tmp_path / "store.mapitem") as store:
         fill(store)
@@ -343,7 +343,7 @@ def test_give_the_copy_the_files_mode(tmp_path: Path) -> None:
 
 def test_keep_writers_waiting_for_no_portion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """M5: the lock is not held while bytes are copied: another thread writes between any two portions."""
-    monkeypatch.setattr(mapitem.log, "_COPY_BYTES", 1000)
+    monkeypatch.setattr(mapitem.disk, "_COPY_BYTES", 1000)
     disk = WatchedDisk()
     with store_on(disk, tmp_path / "store.mapitem") as store:
         fill(store)

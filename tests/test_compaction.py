@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from kill.workload import feed, look, moves, play
 
 import mapitem.compaction
+import mapitem.compactor
 import mapitem.state
-import mapitem.store
 from mapitem import HistoryCompacted, ItemAdded, MapNotFound, Store, StoreFailed
 from mapitem.disk import Disk
 from mapitem.testing import ManualClock
@@ -47,7 +47,7 @@ def shrink_blocks(monkeypatch: pytest.MonkeyPatch, items: int) -> None:
 def begin(store: Store) -> None:
     """Begin a compaction and take no step of it yet."""
     with store._reading():
-        store._begin_compaction(store._log)  # type: ignore[arg-type]
+        store._compactor.begin()
 
 
 def end(store: Store) -> None:
@@ -167,7 +167,7 @@ def test_go_on_with_pages_and_numbers_after_a_compaction(tmp_path: Path, small_b
 @pytest.mark.parametrize("by_hand", [True, False])
 def test_lose_nothing_under_threads_that_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_hand: bool) -> None:
     """M3: what threads write while log after log is written is all there, as a model of each has it."""
-    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", 2**62 if by_hand else 16 * KIB)
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", 2**62 if by_hand else 16 * KIB)
     shrink_blocks(monkeypatch, 3)
     clock = ManualClock(NOW)
     path = tmp_path / "store.mapitem"
@@ -333,7 +333,7 @@ def test_keep_the_file_small_under_endless_overwriting(
 ) -> None:
     """M4: the file stays below twice what is live and a constant; with the one being written, below three times."""
     threshold = 32 * KIB
-    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", threshold)
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", threshold)
     constant = 2 * threshold
     path = tmp_path / "store.mapitem"
     random = Random(5)
@@ -368,7 +368,7 @@ def test_keep_the_file_small_under_endless_overwriting(
 
 def test_shrink_after_most_of_a_large_store_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """M4: what was live when the size was last looked at does not hold up the compaction that is due since."""
-    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", 32 * KIB)
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", 32 * KIB)
     path = tmp_path / "store.mapitem"
     with Store(path) as store:
         for number in range(3000):
@@ -387,7 +387,7 @@ def test_shrink_after_most_of_a_large_store_is_gone(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("backing", ["memory", "file"])
 def test_never_compact_when_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backing: str) -> None:
     """M3, F2: ``compact_at=None`` keeps every event, also for writes that come while one is made by hand."""
-    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", KIB)
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", KIB)
     with Store(tmp_path / "store.mapitem" if backing == "file" else None, compact_at=None) as store:
         map_ = store.map("m")
         for _ in range(200):
@@ -424,7 +424,7 @@ def test_leave_small_logs_alone(tmp_path: Path) -> None:
 
 def test_compact_a_store_in_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """F3: the log of a store in memory is under the same rule."""
-    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", 16 * KIB)
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", 16 * KIB)
     with Store() as store:
         map_ = store.map("m")
         for number in range(2000):
@@ -444,7 +444,7 @@ def test_compact_a_store_in_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("maps", [1, 2000])
 def test_let_each_write_do_its_share_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maps: int) -> None:
     """M3: however large the store, and however many its maps, one small write puts little into the new log."""
-    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", 128 * KIB)
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", 128 * KIB)
     counted = CountingDisk()
     with store_on(counted, tmp_path / "store.mapitem", durability="none", compact_at=1.2) as store:
         with store.batch() as batch:
@@ -495,8 +495,8 @@ def test_follow_through_a_compaction_by_itself(tmp_path: Path, monkeypatch: pyte
             for number in range(behind - 1):
                 map_.set("hot", {"n": number})
             # The next write finds the log too large, and so little of it live that its share is the whole.
-            monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", KIB)
-            store._compact_from = 0
+            monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", KIB)
+            store._compactor.look_from = 0
             map_.set("hot", {})
             assert feed(map_)[0] == behind + 1
             if behind > 1024:
@@ -595,8 +595,8 @@ def test_succeed_with_a_write_whose_share_of_a_compaction_fails(
 ) -> None:
     """F4: the write that triggered it is done and says so, the next ones too, and it is tried again later."""
     disk, store = failing
-    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", KIB)
-    store._compact_from = 0
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", KIB)
+    store._compactor.look_from = 0
     map_ = store.map("m")
     disk.failing = call
     for number in range(2000):
@@ -663,7 +663,7 @@ def test_tell_whoever_compacts_that_another_threads_step_failed(
 
     def write_between() -> bool:
         disk.failing = "replace"
-        while store._compaction is not None:
+        while store._compactor.running is not None:
             map_.set("a", {})
         return step()
 
@@ -681,8 +681,8 @@ def test_stop_a_compaction_by_closing(tmp_path: Path, small_blocks: None) -> Non
     shown = look(store)
     begin(store)
     store._compact_step()
-    assert store._compaction is not None
-    store._compaction.new.flush()
+    assert store._compactor.running is not None
+    store._compactor.running.new.flush()
     assert temporary(path).exists()
     store.close()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["store.mapitem", "store.mapitem.lock"]

@@ -21,7 +21,7 @@ from crash.simdisk import Fault, Medium, SimDisk
 from crash.workloads import LEVELS, PATH, WORKLOADS, Run, Step, around, forget, open_store, surroundings, view
 
 from mapitem import Event, LogCorrupt, NotAStore, StoreClosed, StoreFailed, StoreReadOnly
-from mapitem.log import Recovery
+from mapitem.opening import Recovery
 
 # ---------------------------------------------------------------- sweeps
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mapitem.store
+import mapitem.compactor
 from mapitem import (
     Event,
     HistoryCompacted,
@@ -259,7 +259,7 @@ def test_compact_by_itself_or_never(
     make_store: StoreMaker, compact_at: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F2, F3: nothing is dropped but by compaction; on its own it leaves small logs alone, and it can be turned off."""
-    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", 20_000)
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", 20_000)
     store = make_store(compact_at=compact_at)
     map_ = store.map("m")
     for number in range(100):

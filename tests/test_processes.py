@@ -108,9 +108,9 @@ def open_files(folder: Path) -> list[str]:
 def begin_compaction(store: Store) -> None:
     """Leave a compaction begun, its file written to."""
     with store._reading():
-        store._begin_compaction(store._log)  # type: ignore[arg-type]
-        assert store._compaction is not None
-        store._compaction.new.flush()
+        store._compactor.begin()
+        assert store._compactor.running is not None
+        store._compactor.running.new.flush()
 
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors cannot be listed here")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from kill.workload import feed, look
 
-import mapitem.store
+import mapitem.compactor
 from mapitem import (
     Event,
     HistoryCompacted,
@@ -466,7 +466,7 @@ def test_back_up_what_it_shows(writer: Store, reader: Store, tmp_path: Path, com
 
 def test_read_the_feed_of_a_file_that_was_compacted_by_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R7, F1: the feed of the state that is shown is served whole, although the writer's own begins later by now."""
-    monkeypatch.setattr(mapitem.store, "_COMPACT_FROM_BYTES", 4096)
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", 4096)
     with Store(path) as writer, Store(path, read_only=True) as reader:
         walk = reader.map("m").changes("0")
         first = next(walk)

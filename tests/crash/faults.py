@@ -335,7 +335,7 @@ class Trial(Run):
         if self.disk.retried:
             raise Finding(f"F2: {step} retried an fsync that had failed")
         removed = any(kind == "remove" for kind, _ in self.disk.failed)
-        if self.store._compaction is None and self.disk.exists(f"{PATH}.new") and not removed:
+        if self.store._compactor.running is None and self.disk.exists(f"{PATH}.new") and not removed:
             raise Finding(f"F4: {step} left a temporary file")
         if not self.failed and (reason := _unsound(self.disk)):
             raise Finding(f"F1: {step} did not cut the log back: {reason}")

@@ -253,9 +253,9 @@ def surroundings(seed: int = 0, *, compact_from: int | None = None, real_lock: b
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(os, "urandom", random.randbytes))
         thresholds = {
-            "_COMPACT_FROM_BYTES": 1 << 22 if compact_from is None else compact_from,
+            "COMPACT_FROM_BYTES": 1 << 22 if compact_from is None else compact_from,
             "_STEP_BYTES": 64,
-            "_COMPACT_SPEED": 2,
+            "_SPEED": 2,
             "ITEMS_PER_BLOCK": 2,
             "_WRITE_BYTES": 150,
             "_SYNC_BYTES": 600,

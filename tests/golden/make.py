@@ -110,8 +110,8 @@ def compacted(path: Path, clock: ManualClock) -> dict[str, Any]:
         third.set("a", {"of": "third"})
         third.set("b", {"of": "third"})
         third.remove("a")
-        store._begin_compaction(store._log)  # type: ignore[arg-type]
-        store._compact_from = sys.maxsize  # writes take no share: the steps are ours
+        store._compactor.begin()
+        store._compactor.look_from = sys.maxsize  # writes take no share: the steps are ours
         for _ in range(5):
             store._compact_step()  # the first two maps, whole
         clock.advance(1.5)  # one item is due, and goes with the next write

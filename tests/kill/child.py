@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import mapitem.store
+import mapitem.compactor
 from mapitem import Store
 from mapitem.disk import Disk
 from mapitem.testing import ManualClock
@@ -133,7 +133,7 @@ class Child:
 
 def main() -> None:
     order = json.loads(sys.argv[1])
-    mapitem.store._COMPACT_FROM_BYTES = SMALL_LOG
+    mapitem.compactor.COMPACT_FROM_BYTES = SMALL_LOG
     if order["call"]:
         Store._disk = KillingDisk(order["call"], order["moment"])
     say("ready")
