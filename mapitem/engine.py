@@ -354,12 +354,15 @@ class Engine:
         for state in self._by_no.values():
             state.forget_history()
 
-    def take_over(self, before: Engine) -> None:
-        """Let the states of an older look at the same store stand for the same maps here, so that handles go on."""
+    def take_over(self, before: Engine, now: int) -> None:
+        """Let the states of an older look at the same store stand for the same maps here, so that handles go on.
+
+        How a map ended that is gone by now is written nowhere; that it was due says so.
+        """
         for old in before.states():
             new = self._by_sid.get(old.sid)
             if new is None:
-                old.ended = (old.updated, False)
+                old.ended = (old.updated, is_due(old.expires, now))
                 old.quiet_until = ALWAYS_LOOK
                 continue
             # Whoever reads without the lock meanwhile must not see the one half with the other.

@@ -468,7 +468,7 @@ class Map(Mapping[str, MapItem]):
         return self._store._teller.add(kind, callback, self.sid)
 
     def changes(self, since: str = "0") -> Iterator[Event]:
-        """The events from the revision ``since`` on, oldest first, up to the present (F1).
+        """The events from the revision ``since`` on, oldest first, up to the map's revision at the call (F1).
 
         ``since=map.revision`` gives none yet; ``event.next_revision`` goes on behind an event, also after a restart.
         Costs what it returns, however long the log is. ``InvalidRevision`` for a token beyond the map's revision,
@@ -481,8 +481,8 @@ class Map(Mapping[str, MapItem]):
         token = check_token(since)
         with store._reading():
             store._engine.check_alive(self._state, store._now())
-            number = number_of(self._state, token)
-        return read_changes(store, self._state, number)
+            number, end = number_of(self._state, token), self._state.counter
+        return read_changes(store, self._state, number, end)
 
     def watch(self, since: str | None = None, *, timeout: float | None = None) -> Watch:
         """The events since a revision, then those that come, none lost and none twice (E3).

@@ -287,7 +287,7 @@ class Store:
             engine, log = open_to_read(self._disk, self._path)
             self._log.abandon()
             self._log = log
-            engine.take_over(self._engine)
+            engine.take_over(self._engine, self._now())
             self._engine = engine
             self._wake_watchers()
 

@@ -71,16 +71,16 @@ def read_portion(store: Store, state: MapState, number: int, longest: int = _POR
     return list(islice(feed_events(state, iter(records), number), longest))
 
 
-def read_changes(store: Store, state: MapState, number: int) -> Iterator[Event]:
-    """The events from ``number`` up to the present of each look, portion by portion."""
-    while True:
+def read_changes(store: Store, state: MapState, number: int, end: int) -> Iterator[Event]:
+    """The events from ``number`` up to but without ``end``, portion by portion, each read under the lock."""
+    while number < end:
         with store._reading():
             store._engine.check_alive(state, store._now())
-            events = read_portion(store, state, number)
+            events = read_portion(store, state, number, min(_PORTION, end - number))
         yield from events
-        if not events:
-            return
         number = int(events[-1].next_revision, 16)
+    with store._reading():
+        store._engine.check_alive(state, store._now())
 
 
 class Watch:

@@ -165,13 +165,23 @@ def test_survive_a_restart(make_store: StoreMaker, backing: str) -> None:
 
 
 def test_stream_many_events(map_: Map) -> None:
-    """F1: more events than one look at the log brings, each exactly once, though others are written meanwhile."""
+    """F1: more events than one look at the log brings, each exactly once; later ones are for the next walk."""
     for number in range(700):
         map_.set(f"{number % 7}", {"n": number})
     walk = map_.changes("5")
     first = next(walk)
     map_.set("late", {})
-    assert [first.revision, *(event.revision for event in walk)] == [f"{number:x}" for number in range(5, 701)]
+    assert [first.revision, *(event.revision for event in walk)] == [f"{number:x}" for number in range(5, 700)]
+    assert [event.key for event in map_.changes(f"{700:x}")] == ["late"]
+
+
+def test_end_a_walk_that_writes_to_its_own_map(map_: Map) -> None:
+    """F1: a walk that wrote an event for each that it read fed itself and never ended; it ends where the map was."""
+    for number in range(300):
+        map_.set(f"{number:03}", {})
+    written = [map_.set("again", {}) for _ in map_.changes()]
+    assert len(written) == 300
+    assert len(list(map_.changes())) == 600
 
 
 def test_give_each_reader_items_of_its_own(map_: Map) -> None:

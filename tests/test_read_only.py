@@ -288,6 +288,23 @@ def test_tell_a_watcher_what_a_refresh_brings(writer: Store, reader: Store) -> N
             next(watch)
 
 
+@pytest.mark.parametrize("expired", [True, False])
+def test_tell_a_watcher_whether_the_map_expired(tmp_path: Path, expired: bool) -> None:
+    """E1, R7: a map that had expired and was dropped was told as removed by hand after a refresh."""
+    clock = ManualClock(now=NOW)
+    with Store(tmp_path / "store", clock=clock) as writer:
+        short = writer.map("short", ttl=10)
+        with Store(tmp_path / "store", read_only=True, clock=clock) as reader:
+            watch = reader.open_map("short").watch(timeout=0)
+            if expired:
+                clock.advance(10)
+                writer.purge()
+            else:
+                short.remove_map()
+            reader.refresh()
+            assert [(type(event), getattr(event, "expired", None)) for event in watch] == [(MapRemoved, expired)]
+
+
 @pytest.mark.parametrize("damage", ["gone", "empty", "foreign", "damaged", "a directory"])
 def test_keep_the_old_state_when_a_refresh_fails(path: Path, damage: str) -> None:
     """R7: if ``refresh`` raises, the store is as it was before: content, feed, handles; a later one may succeed."""
