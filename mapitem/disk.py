@@ -21,6 +21,20 @@ if sys.platform == "darwin":
         fcntl(descriptor, F_FULLFSYNC)
 
 
+def _seek_and_read(descriptor: int, length: int, offset: int, /) -> bytes:
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, length)
+
+
+def _seek_and_write(descriptor: int, data: bytes | memoryview, offset: int, /) -> int:
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.write(descriptor, data)
+
+
+_pread = getattr(os, "pread", _seek_and_read)
+_pwrite = getattr(os, "pwrite", _seek_and_write)
+
+
 class Disk:
     """The real one. Descriptors are the operating system's, offsets and sizes are in bytes."""
 
@@ -62,7 +76,7 @@ class Disk:
         """Up to ``length`` bytes from ``offset``; fewer only at the end of the file."""
         parts = []
         while length > 0:
-            part = self._pread(descriptor, length, offset)
+            part: bytes = _pread(descriptor, length, offset)
             if not part:
                 break
             parts.append(part)
@@ -72,19 +86,18 @@ class Disk:
 
     def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
         """Write at ``offset`` and return how many bytes the operating system took, which may be fewer than given."""
-        return self._pwrite(descriptor, data, offset)
+        written: int = _pwrite(descriptor, data, offset)
+        return written
 
-    def write_all(self, descriptor: int, data: bytes, offset: int) -> None:
+    def write_all(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
         """Write all of it, in as many calls as it takes."""
-        written = self.write(descriptor, data, offset)
-        if written == len(data):
-            return
-        view = memoryview(data)
-        while written < len(data):
-            more = self.write(descriptor, view[written:], offset + written)
-            if more <= 0:
+        left = memoryview(data)
+        while left:
+            written = self.write(descriptor, left, offset)
+            if written <= 0:
                 raise OSError("the operating system wrote nothing and gave no reason")
-            written += more
+            left = left[written:]
+            offset += written
 
     def copy(self, source: int, target: int, start: int, end: int) -> None:
         """Copy the bytes from ``start`` up to ``end`` of one file to the beginning of another."""
@@ -114,21 +127,3 @@ class Disk:
 
     def remove(self, path: str) -> None:
         os.unlink(path)
-
-    if hasattr(os, "pwrite"):
-
-        def _pread(self, descriptor: int, length: int, offset: int) -> bytes:
-            return os.pread(descriptor, length, offset)
-
-        def _pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
-            return os.pwrite(descriptor, data, offset)
-
-    else:
-
-        def _pread(self, descriptor: int, length: int, offset: int) -> bytes:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            return os.read(descriptor, length)
-
-        def _pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            return os.write(descriptor, data)

@@ -130,16 +130,15 @@ class Engine:
     def scan(self, state: MapState, part: KeyRange, now: int, limit: int) -> list[tuple[str, Row]]:
         """Up to ``limit`` present items of the range, in the order of the walk: one consistent look."""
         rows = state.rows
-        quiet = now < state.quiet_until
+        if now < state.quiet_until:
+            keys = state.keys(part, limit)
+            return list(zip(keys, map(rows.__getitem__, keys), strict=True))
         found: list[tuple[str, Row]] = []
         while limit > len(found):
             wanted = limit - len(found)
             keys = state.keys(part, wanted)
-            if quiet:
-                found += [(key, rows[key]) for key in keys]
-            else:
-                found += [(key, row) for key in keys if not is_due(row_expires(row := rows[key]), now)]
-            if quiet or len(keys) < wanted:
+            found += [(key, row) for key in keys if not is_due(row_expires(row := rows[key]), now)]
+            if len(keys) < wanted:
                 break
             part = part.after(part.cut_after(keys[-1]))
         return found
@@ -185,11 +184,14 @@ class Engine:
             self.check_alive(state, now)
             old = self.row(state, key, now)
             operations, number = self._expire_first(state, now)
-        judge(key, old, condition)
+        if condition is not None:
+            judge(key, old, condition)
         if old is None:
+            kind = ADD
             created = updated = now
             expires = NEVER
         else:
+            kind = UPDATE
             created, updated, expires = row_times(old)
             if updated < now:
                 updated = now
@@ -197,11 +199,11 @@ class Engine:
                 created_by, data = row_tail(old), b""
             else:
                 created_by = row_created_by(old, created_by)
-        expires = _expiry(now, ttl, expires)
+        if ttl is not None:
+            expires = _expiry(now, ttl, expires)
         assert data is not None, "an absent item has no data to keep"
         row = pack_row(number, created, updated, expires, created_by, data)
         # The date of the event is the clock's, the item's own does not go back: they differ if the clock did.
-        kind = ADD if old is None else UPDATE
         operations.append((kind, state.no, key, row) if updated == now else (kind, state.no, key, row, now))
         if collection_ttl is not None:
             operations.append((MAP_TTL, state.no, _expiry(now, collection_ttl, NEVER)))
@@ -262,7 +264,14 @@ class Engine:
         is seen whole or not at all: meanwhile, every read of its maps takes the long way and waits for the lock.
         """
         if len(operations) == 1:
-            self._apply(operations[0], place, changes)
+            operation = operations[0]
+            if operation[0] <= UPDATE and changes is None:
+                # As ``_apply`` begins, without the call: nearly every record is like this.
+                written = self._by_no[operation[1]]
+                written.put(*operation[2:])
+                written.places.append(place)
+            else:
+                self._apply(operation, place, changes)
             return
         held = [state for no in {operation[1] for operation in operations} if (state := self._by_no.get(no))]
         for state in held:
@@ -276,17 +285,18 @@ class Engine:
 
     def _apply(self, operation: Operation, place: int, changes: list[Change] | None) -> None:
         kind = operation[0]
+        if kind <= UPDATE:  # ADD or UPDATE, first because it is what nearly all operations are
+            state = self._by_no[operation[1]]
+            old = state.put(*operation[2:])
+            state.places.append(place)
+            if changes is not None:
+                changes.append((state, operation, old))
+            return
         if kind == MAP:
             self._apply_map(*operation[1:])
             return
         state = self._by_no[operation[1]]
-        if kind in (ADD, UPDATE):
-            old: Row | None = state.rows.get(operation[2])
-            state.put(old, *operation[2:])
-            state.places.append(place)
-            if changes is not None:
-                changes.append((state, operation, old))
-        elif kind == REMOVE:
+        if kind == REMOVE:
             row = self._apply_remove(state, *operation[2:])
             state.places.append(place)
             if changes is not None:

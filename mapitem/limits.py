@@ -6,6 +6,7 @@ The one place that knows the limits. It judges arguments and raises; it never lo
 from __future__ import annotations
 
 import re
+import sys
 from datetime import timedelta
 
 from msgpack import Packer
@@ -32,33 +33,41 @@ class Limits:
     Raises ``ValueError`` unless both are whole numbers of at least 1.
     """
 
-    __slots__ = ("_max_data_bytes", "_max_key_chars")
+    if not TYPE_CHECKING:  # where the fields are declared as what they are to a reader: read-only
+        __slots__ = ("max_data_bytes", "max_key_chars")
+
+    if TYPE_CHECKING:
+
+        @property
+        def max_data_bytes(self) -> int: ...
+        @property
+        def max_key_chars(self) -> int: ...
 
     def __init__(self, max_key_chars: int = 320, max_data_bytes: int = 16_384) -> None:
         for name, value in (("max_key_chars", max_key_chars), ("max_data_bytes", max_data_bytes)):
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be an int of at least 1, not {shown(value)}")
-        self._max_key_chars = max_key_chars
-        self._max_data_bytes = max_data_bytes
+            object.__setattr__(self, name, value)
 
-    @property
-    def max_key_chars(self) -> int:
-        return self._max_key_chars
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("Limits are immutable")
 
-    @property
-    def max_data_bytes(self) -> int:
-        return self._max_data_bytes
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("Limits are immutable")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Limits, (self.max_key_chars, self.max_data_bytes)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Limits):
             return NotImplemented
-        return (self._max_key_chars, self._max_data_bytes) == (other._max_key_chars, other._max_data_bytes)
+        return (self.max_key_chars, self.max_data_bytes) == (other.max_key_chars, other.max_data_bytes)
 
     def __hash__(self) -> int:
-        return hash((self._max_key_chars, self._max_data_bytes))
+        return hash((self.max_key_chars, self.max_data_bytes))
 
     def __repr__(self) -> str:
-        return f"Limits(max_key_chars={self._max_key_chars}, max_data_bytes={self._max_data_bytes})"
+        return f"Limits(max_key_chars={self.max_key_chars}, max_data_bytes={self.max_data_bytes})"
 
 
 def shown(value: object) -> str:
@@ -93,6 +102,8 @@ def is_text(value: object) -> bool:
 
 def check_key(key: object, max_chars: int) -> None:
     """Raise ``InvalidKey`` unless ``key`` can be one (K1, K2). No subclass of ``str`` can: it may lie."""
+    if type(key) is str and 0 < len(key) <= max_chars and key.isascii():
+        return  # as nearly all are
     if type(key) is not str:
         raise InvalidKey(f"a key must be a str, not {type(key).__name__}")
     if not 1 <= len(key) <= max_chars:
@@ -152,7 +163,7 @@ def check_if_match(if_match: object) -> str | None:
 # ---------------------------------------------------------------- data
 
 _NEST = frozenset({dict, list})
-_SCALARS = frozenset({type(None), bool, int, str})
+_SCALARS = frozenset({type(None), bool, int})
 
 # No JSON text is more than six times as long as the same value packed: the worst are control characters, one byte
 # packed and "\u0000" in JSON, and "false," for the one byte of False.
@@ -185,16 +196,26 @@ def encode_data(data: object, max_bytes: int) -> bytes:
 
     A value that is too small to exceed the limit is not encoded to JSON to find that out.
     """
-    if not _is_plain(data, max_bytes * _COUNT_UP_TO):
-        raise _explain(data, max_bytes)
+    most = max_bytes * _COUNT_UP_TO
+    try:
+        is_plain = type(data) is dict and _weigh(data, most, MAX_DEPTH) <= most
+    except RecursionError:  # the caller's stack is nearly full
+        is_plain = False
+    if not is_plain:
+        problem = _explain(data, max_bytes)
+        try:
+            if problem is not None:
+                raise problem
+        finally:
+            del problem  # or the error would keep itself, and with it the data, by its traceback
     try:
         packer = _idle_packers.pop()
     except IndexError:
         packer = Packer(strict_types=True)
     try:
         packed: bytes = packer.pack(data)
-    except (TypeError, ValueError, OverflowError):  # a lone surrogate or an int beyond 64 bits
-        raise _explain(data, max_bytes) from None
+    except (TypeError, ValueError, OverflowError):  # a lone surrogate, an int beyond 64 bits, a subclass of str as key
+        raise _explain(data, max_bytes) or _invalid([], "it was changed while it was being written") from None
     _idle_packers.append(packer)
     if len(packed) * _JSON_PER_PACKED > max_bytes:
         if len(packed) > max_bytes * _COUNT_UP_TO * _PACKED_PER_JSON:
@@ -226,46 +247,38 @@ def _json_size(data: object) -> int:
         return size
 
 
-def _is_plain(data: object, most: int) -> bool:
-    """Whether every type in ``data`` is allowed, every float finite, and the whole neither too deep nor endless.
+def _weigh(container: Any, most: int, levels: int) -> int:
+    """How many values, and characters of keys and strings, are in a dict or list: each is one at least in JSON too.
 
-    ``most`` bounds what is counted: a value, and a character of a key or string, is one at least in JSON too. What is
-    shared counts each time it stands there, for that is how it would be written. It goes level by level, so that depth
-    needs no bookkeeping and a cycle shows as a level too many. What it leaves to the packer: surrogates and huge ints.
-    (Checking a container's types at once by ``set(map(type, …))`` costs twice this.)
+    More than ``most`` also if a type, a float or the depth (of ``levels`` more) is wrong: then, as then, ``_explain``
+    looks closer. What is shared counts each time it stands there, for so it would be written; once there is more than
+    ``most`` it looks no further, so that a value cannot be endless. What it leaves to the packer: surrogates, huge
+    ints, subclasses as keys. One call for each container is the cheapest walk: level by level, or by sets of types,
+    takes half as much again.
     """
-    if type(data) is not dict:
-        return False
-    level: list[Any] = [data]
-    count = 0
-    for _ in range(MAX_DEPTH):
-        below: list[Any] = []
-        for container in level:
-            count += len(container)
+    count = len(container)
+    if type(container) is dict:
+        try:
+            count += len("".join(container))
+        except TypeError:
+            return sys.maxsize
+        container = container.values()
+    for value in container:
+        kind = type(value)
+        if kind is str:
+            count += len(value)
+        elif kind in _SCALARS:
+            pass
+        elif kind is float:
+            if value - value != 0.0:
+                return sys.maxsize
+        elif kind in _NEST and levels > 1:
+            count += _weigh(value, most, levels - 1)
             if count > most:
-                return False
-            values = container
-            if type(container) is dict:
-                for key in container:
-                    if type(key) is not str:
-                        return False
-                    count += len(key)
-                values = container.values()
-            for value in values:
-                kind = type(value)
-                if kind is str:
-                    count += len(value)
-                elif kind in _NEST:
-                    below.append(value)
-                elif kind is float:
-                    if value - value != 0.0:
-                        return False
-                elif kind not in _SCALARS:
-                    return False
-        if not below:
-            return count <= most
-        level = below
-    return False
+                return count
+        else:
+            return sys.maxsize
+    return count
 
 
 def _too_large(size: int, limit: int) -> DataTooLarge:
@@ -273,8 +286,8 @@ def _too_large(size: int, limit: int) -> DataTooLarge:
     return DataTooLarge(message, size=size, limit=limit)
 
 
-def _explain(data: object, max_bytes: int) -> InvalidData | DataTooLarge:
-    """The error for data that was found wrong: walks it again, slowly and in order, for the place and the reason."""
+def _explain(data: object, max_bytes: int) -> InvalidData | DataTooLarge | None:
+    """The error for data that looked wrong, ``None`` if it is not: walks it slowly and in order, without recursion."""
     if type(data) is not dict:
         return _invalid([], _scalar_problem(data) or f"the top must be a dict, not {type(data).__name__}")
     if (bad := _bad_key(data)) is not None:
@@ -309,7 +322,7 @@ def _explain(data: object, max_bytes: int) -> InvalidData | DataTooLarge:
             stack.pop()
             open_ids.discard(id(container))
             del steps[-1:]
-    return _invalid([], "it was changed while it was being written")
+    return None
 
 
 def _bad_key(container: dict[Any, Any]) -> str | None:

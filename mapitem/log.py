@@ -13,7 +13,7 @@ from threading import RLock
 from mapitem.errors import StoreClosed, StoreFailed
 from mapitem.frames import CLOSE, FRAME_BYTES, HEADER_BYTES, Header, Scan, corrupt, pack_frame, read_frame
 from mapitem.newlog import NewFile, NewLog
-from mapitem.records import decode_record, encode_record, rough_size
+from mapitem.records import decode_record, encoder, rough_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class MemoryLog:
     def append(self, operations: Sequence[Operation]) -> int:
         """Append one record and return its place."""
         place = self._dropped + len(self._records)
-        self._records.append(operations)
+        # As a tuple: what holds nothing but atoms, the cyclic garbage collector soon leaves out of its rounds.
+        self._records.append(tuple(operations))
         self.size += rough_size(operations)
         return place
 
@@ -90,10 +91,12 @@ class FileLog:
         self.path = path
         self.descriptor = descriptor
         self._header = header
+        self._seed = header.seed
+        self._encode = encoder()
         # Whether the file ends in the mark of a clean end, in whose place the next record goes.
         self._is_marked = scan.closed and scan.reason is None
-        # Where the next record goes, and its number in this file.
-        self._end = scan.place if self._is_marked else scan.end
+        # How large the file is, in bytes, which is where the next record goes; and that one's number.
+        self.size = scan.place if self._is_marked else scan.end
         self._sequence = scan.sequence - self._is_marked
         self._synced_to = scan.synced_to
         # How many records were appended through this handle, and how many of them are on the medium.
@@ -107,30 +110,32 @@ class FileLog:
         self.sync_lock = RLock()
         self._is_read_only = is_read_only
 
-    @property
-    def size(self) -> int:
-        """How large the file is, in bytes."""
-        return self._end
-
     # ------------------------------------------------------------ writing
 
     def append(self, operations: Sequence[Operation]) -> int:
         """Append one record and return its place. In the page cache when this returns, whole or not at all (F1)."""
+        if self.failed is not None or self._is_marked or self._ragged:
+            self._make_ready()
+        place = self.size
+        self._append(self._encode(operations))
+        return place
+
+    def _make_ready(self) -> None:
         self.check_usable()
         if self._is_marked:
             self._unmark()
         if self._ragged:
             self.cut()
-        place = self._end
-        self._append(encode_record(operations))
-        return place
 
     def _append(self, payload: bytes) -> None:
-        frame = pack_frame(payload, self._sequence, self._synced_to, self._header.seed)
+        place = self.size
+        frame = pack_frame(payload, self._sequence, self._synced_to, self._seed)
+        end = place + len(frame)
         self._ragged = True
-        end = self._end + len(frame)
         try:
-            self._disk.write_all(self.descriptor, frame, self._end)
+            written = self._disk.write(self.descriptor, frame, place)
+            if written < len(frame):
+                self._disk.write_all(self.descriptor, memoryview(frame)[written:], place + written)
         except OSError:
             self.cut()
             raise
@@ -143,7 +148,7 @@ class FileLog:
         # lines.
         self.position += 1
         self._sequence += 1
-        self._end = end
+        self.size = end
         self._ragged = False
 
     def _unmark(self) -> None:
@@ -151,7 +156,7 @@ class FileLog:
 
         A mark whose own sync failed may also be in the page cache alone, and would be a hole in front of what follows.
         """
-        self._disk.truncate(self.descriptor, self._end)
+        self._disk.truncate(self.descriptor, self.size)
         try:
             self._disk.sync(self.descriptor)
         except OSError as error:
@@ -165,7 +170,7 @@ class FileLog:
         behind another must not be found behind it after a power cut.
         """
         try:
-            self._disk.truncate(self.descriptor, self._end)
+            self._disk.truncate(self.descriptor, self.size)
             self._disk.sync(self.descriptor)
         except OSError as error:
             raise self.fail(error) from error
@@ -186,7 +191,7 @@ class FileLog:
             if self.descriptor < 0:
                 raise StoreClosed("the store is closed")
             # In this order: a record that is appended between the two is synced, and merely not known to be.
-            reached, end = self.position, self._end
+            reached, end = self.position, self.size
             try:
                 self._disk.sync(self.descriptor)
             except OSError as error:
@@ -256,7 +261,7 @@ class FileLog:
         """Put on the medium what was found in the file, and its name: who died may not have come to either (R4)."""
         self._disk.sync(self.descriptor)
         self._disk.sync_directory(self.path)
-        self._synced_to = self._end
+        self._synced_to = self.size
 
     def write_over(self) -> None:
         """Put the same records, each at the same place, into a new file of another generation.
@@ -267,7 +272,7 @@ class FileLog:
         new = self.begin()
         try:
             place, window = HEADER_BYTES, b""
-            while place < self._end:
+            while place < self.size:
                 try:
                     payload, window = read_frame(self._disk, self.descriptor, self._header, place, window)
                 except ValueError as error:
@@ -310,7 +315,8 @@ class FileLog:
     def _go_on_in(self, new: NewLog) -> None:
         old, self.descriptor = self.descriptor, new.file.keep()
         self._header = new.header
-        self._end = self._synced_to = new.end
+        self._seed = new.header.seed
+        self.size = self._synced_to = new.end
         self._sequence = new.sequence
         self.synced_position = self.position
         self._is_marked = False
@@ -324,7 +330,7 @@ class FileLog:
         one, for a compaction may replace ours.
         """
         with lock:
-            end = self._end
+            end = self.size
             close_frame = pack_frame(CLOSE, self._sequence, end, self._header.seed)
             if self._is_read_only:
                 # The name may lead to another file by now, if the writer compacted; and no writer waits for this lock.

@@ -175,14 +175,19 @@ class Map(Mapping[str, MapItem]):
         condition: str | None,
     ) -> MapItem:
         store = self._store
-        store._check_writable()
-        check_key(key, store._limits.max_key_chars)
-        packed = encode_data(data, store._limits.max_data_bytes)
+        if store._write_refusal is not None:
+            store._check_writable()
+        limits = store._limits
+        check_key(key, limits.max_key_chars)
+        packed = encode_data(data, limits.max_data_bytes)
         seconds = None if ttl is None else check_ttl(ttl)
         map_seconds = None if collection_ttl is None else check_ttl(collection_ttl, "collection_ttl")
         if if_match is not None:
             condition = check_if_match(if_match)
-        return make_item(key, self._write_row(key, packed, seconds, map_seconds, condition))
+        row = store._write(
+            store._engine.put, self._state, key, packed, store._packed_identity, seconds, map_seconds, condition
+        )
+        return make_item(key, row)
 
     def _write_row(
         self, key: str, packed: bytes | None, ttl: int | None, collection_ttl: int | None, condition: str | None
@@ -363,11 +368,11 @@ class Map(Mapping[str, MapItem]):
     def __iter__(self) -> Iterator[str]:
         """The keys, in order; see ``range`` for what holds while others write."""
         self._live()
-        return (key for key, _ in self._walk(key_range(None, "inclusive", "asc", None), None))
+        return self._keys(key_range(None, "inclusive", "asc", None))
 
     def __reversed__(self) -> Iterator[str]:
         self._live()
-        return (key for key, _ in self._walk(key_range(None, "inclusive", "desc", None), None))
+        return self._keys(key_range(None, "inclusive", "desc", None))
 
     def items(self) -> ItemsView[str, MapItem]:
         """A view of (key, item) pairs, in order; see ``range`` for what holds while others write."""
@@ -401,17 +406,32 @@ class Map(Mapping[str, MapItem]):
         part = key_range(from_, bounds, order, prefix)
         limit = check_limit(limit)
         self._live()
-        return (make_item(key, row) for key, row in self._walk(part, limit))
+        return self._items(part, limit)
 
-    def _walk(self, part: KeyRange, limit: int | None) -> Iterator[tuple[str, Row]]:
+    def _items(self, part: KeyRange, limit: int | None) -> Iterator[MapItem]:
+        store, state = self._store, self._state
+        for chunk in self._chunks(part, limit):
+            for key, row in chunk:
+                if state.quiet_until != NEVER:
+                    store._check_live(state)
+                yield make_item(key, row)
+
+    def _keys(self, part: KeyRange) -> Iterator[str]:
+        store, state = self._store, self._state
+        for chunk in self._chunks(part, None):
+            for key, _ in chunk:
+                if state.quiet_until != NEVER:
+                    store._check_live(state)
+                yield key
+
+    def _chunks(self, part: KeyRange, limit: int | None) -> Iterator[list[tuple[str, Row]]]:
+        """The one walk: a chunk is one look, and the next one begins behind its last key."""
         store, state = self._store, self._state
         size = _FIRST_CHUNK
         while True:
             wanted = size if limit is None else min(size, limit)
             chunk = store._scan(state, part, wanted) if wanted else []
-            for pair in chunk:
-                store._check_live(state)
-                yield pair
+            yield chunk
             if len(chunk) < wanted or not wanted:
                 store._check_live(state)
                 return

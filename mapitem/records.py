@@ -35,15 +35,15 @@ FORGET = 9  # map, keys: taken back from earlier blocks
 MAP_STATE = 10  # map, updated, expires, events so far, oldest event served: as at the end of the base
 
 
+def encoder() -> Callable[[Sequence[Operation]], bytes]:
+    """A function that turns a record into bytes, for one thread at a time: making it costs more than using it."""
+    pack: Callable[[Sequence[Operation]], bytes] = Packer().pack
+    return pack
+
+
 def encode_record(operations: Sequence[Operation]) -> bytes:
     """A record as bytes."""
-    try:
-        packer = _idle_packers.pop()
-    except IndexError:
-        packer = Packer()
-    payload: bytes = packer.pack(operations)
-    _idle_packers.append(packer)
-    return payload
+    return encoder()(operations)
 
 
 def rough_size(operations: Sequence[Operation]) -> int:
@@ -56,10 +56,6 @@ def rough_size(operations: Sequence[Operation]) -> int:
         elif operation[0] == EXPIRE:
             size += sum(map(len, operation[2]))
     return size
-
-
-# As in ``limits``: a packer serves one thread at a time, and is kept for the next.
-_idle_packers: list[Packer] = []
 
 
 def decode_record(payload: bytes, *, in_base: bool = False) -> tuple[Operation, ...]:

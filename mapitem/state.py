@@ -8,17 +8,18 @@ thread-safe, but for reads of ``rows`` and ``quiet_until`` as described.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from heapq import heapify, heappop, heappush
 
 from sortedcontainers import SortedDict
 
-from mapitem.item import NEVER, row_expires, row_is_timed, row_times
+from mapitem.item import NEVER, row_expires, row_is_timed, row_last_times
 from mapitem.records import ADD, EXPIRE, REMOVE, UPDATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
     from weakref import WeakSet
 
     from mapitem.keyrange import KeyRange
@@ -133,10 +134,11 @@ class MapState:
         # The same expiry may have been given twice, and then stands twice in the heap.
         return [key for _, key in sorted(set(due))]
 
-    def put(self, old: Row | None, key: str, row: Row, date: int | None = None) -> None:
-        """Put a row in, over ``old`` or as a new one: an event, at ``date`` if that is not the row's ``updated``."""
+    def put(self, key: str, row: Row, date: int | None = None) -> Row | None:
+        """Put a row in, and return the one that it replaces: an event, at ``date`` if that is not the row's own."""
         rows = self.rows
-        _, updated, expires = row_times(row)
+        old: Row | None = rows.get(key)
+        updated, expires = row_last_times(row)
         if expires < self.quiet_until:
             # Before the row can be seen: a read that needs no lock must not find it without knowing that it expires.
             self.quiet_until = expires
@@ -147,20 +149,21 @@ class MapState:
             # The key has its place in the order already; SortedDict would look for it in a method of its own.
             dict.__setitem__(rows, key, row)  # type: ignore[index]
             self.live_bytes += len(row) - len(old)
+            if self.timed and row_is_timed(old):
+                self.timed -= 1
+                if expires == NEVER:
+                    self.settle()
         self.counter += 1
         if date is None:
             # An event without a date of its own has the row's, for then ``updated`` was in step with the clock.
             date = updated
         if self.updated < date:
             self.updated = date
-        if old is not None and self.timed and row_is_timed(old):
-            self.timed -= 1
-            if expires == NEVER:
-                self.settle()
         if expires != NEVER:
             self.timed += 1
             heappush(self.heap, (expires, key))
             self.settle()
+        return old
 
     def drop(self, key: str) -> Row:
         """Take a row out and return it."""
@@ -217,14 +220,43 @@ class MapState:
 
     def keys(self, part: KeyRange, limit: int) -> list[str]:
         """Up to ``limit`` keys of the range, in the order of the walk, due or not."""
-        rows = self.rows
-        first = rows.bisect_left(part.low) if part.low else 0
-        end = len(rows) if part.high is None else rows.bisect_left(part.high)
-        if first >= end:
-            return []
-        if not part.descending:
-            return rows.keys()[first : min(end, first + limit)]
-        return rows.keys()[max(first, end - limit) : end][::-1]
+        if part.descending:
+            return self._keys_down(part, limit)
+        # SortedDict keeps its keys in a list of sorted lists, with the last of each in a list of its own. To cut slices
+        # from there costs a fifth of what its public methods do, which go by positions in the whole.
+        order = _order(self.rows)
+        lists: list[list[str]] = order._lists
+        place = bisect_left(order._maxes, part.low)
+        found: list[str] = []
+        start = bisect_left(lists[place], part.low) if place < len(lists) else 0
+        high = part.high
+        while place < len(lists) and len(found) < limit:
+            found += lists[place][start : start + limit - len(found)]
+            if high is not None and found and found[-1] >= high:
+                del found[bisect_left(found, high) :]
+                break
+            start = 0
+            place += 1
+        return found
+
+    def _keys_down(self, part: KeyRange, limit: int) -> list[str]:
+        order = _order(self.rows)
+        lists: list[list[str]] = order._lists
+        high = part.high
+        place = len(lists) - 1 if high is None else min(bisect_left(order._maxes, high), len(lists) - 1)
+        found: list[str] = []
+        end = bisect_left(lists[place], high) if place >= 0 and high is not None else None
+        while place >= 0 and len(found) < limit:
+            keys = lists[place]
+            end = len(keys) if end is None else end
+            found += keys[max(0, end - limit + len(found)) : end][::-1]
+            if found and found[-1] < part.low:
+                while found and found[-1] < part.low:
+                    found.pop()
+                break
+            end = None
+            place -= 1
+        return found
 
     def block(self, after: str | None) -> tuple[list[str], list[Row]]:
         """The next rows of a map for a base, due or not, from behind a key on; empty at the end."""
@@ -232,6 +264,11 @@ class MapState:
         first = 0 if after is None else rows.bisect_right(after)
         keys = rows.keys()[first : first + ITEMS_PER_BLOCK]
         return keys, [rows[key] for key in keys]
+
+
+def _order(rows: Any) -> Any:
+    """The sorted list under a ``SortedDict``: no part of its public face, but there since its first version."""
+    return rows._list
 
 
 class Draft:

@@ -393,21 +393,27 @@ class Store:
 
     def _write(self, judge: Callable[..., tuple[list[Operation], Result]], *arguments: Any) -> Result:
         """Lead a write through: ``judge(*arguments, now)``, log, engine. Returns what ``judge`` says is the result."""
-        self._check_not_reentrant()
         log = self._log
-        with self._lock:
-            self._check_writable()
-            self._recover_unsettled()
+        lock = self._lock
+        # The lock is re-entrant only so that a signal handler that interrupts its holder can be told, and not hang.
+        if lock._is_owned() or log.sync_lock._is_owned():  # type: ignore[attr-defined]
+            self._check_not_reentrant()
+        with lock:
+            if self._write_refusal is not None:
+                self._check_writable()
+            if self._unsettled:
+                self._recover_unsettled()
             # Under the lock, as reads do: a write that waited must not act on what was due in the meantime.
             now = self._now()
             operations, result = judge(*arguments, now)
             if not operations:
                 return result
-            watched = self._engine.watched(operations) if self._is_watched else ()
+            engine = self._engine
+            watched = engine.watched(operations) if self._is_watched else ()
             self._unsettled = True
             place = log.append(operations)
             changes: list[Change] | None = [] if self._teller.subscriptions else None
-            self._engine.apply(operations, place, changes)
+            engine.apply(operations, place, changes)
             compactor = self._compactor
             if compactor.running is not None:
                 compactor.running.note(operations)
