@@ -93,12 +93,15 @@ class Batch:
         if_match: str | None,
         condition: str | None,
     ) -> None:
-        store = self._check(map, key)
-        packed = encode_data(data, store._limits.max_data_bytes)
-        seconds = None if ttl is None else check_ttl(ttl)
-        map_seconds = None if collection_ttl is None else check_ttl(collection_ttl, "collection_ttl")
-        wanted = condition if if_match is None else check_if_match(if_match)
-        self._writes.append((map._state, key, (packed, seconds, map_seconds, wanted)))
+        limits = self._check(map, key)._limits
+        packed = encode_data(data, limits.max_data_bytes)
+        if ttl is not None:
+            ttl = check_ttl(ttl)
+        if collection_ttl is not None:
+            collection_ttl = check_ttl(collection_ttl, "collection_ttl")
+        if if_match is not None:
+            condition = check_if_match(if_match)
+        self._writes.append((map._state, key, (packed, ttl, collection_ttl, condition)))
 
     def update(
         self,
@@ -151,7 +154,8 @@ class Batch:
 
     def _check(self, map: Map, key: str) -> Store:
         store = self._store
-        store._check_writable()
+        if store._write_refusal is not None:
+            store._check_writable()
         if self._ended:
             raise ValueError("the batch has ended: begin another")
         # Exactly: asking whether it is an instance goes through Mapping's abstract base class, at ten times the price.

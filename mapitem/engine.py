@@ -211,11 +211,16 @@ class Engine:
 
     def remove(self, state: MapState | Draft, key: str, condition: str | None, now: int) -> tuple[list[Operation], Row]:
         """The removal of an item that must be present, and the row as it was."""
-        self.check_alive(state, now)
-        row = self.row(state, key, now)
-        judge(key, row, "*" if condition is None else condition)
+        row: Row | None = state.rows.get(key)
+        operations: list[Operation] = []
+        number = state.counter
+        if now >= state.quiet_until:
+            self.check_alive(state, now)
+            row = self.row(state, key, now)
+            operations, number = self._expire_first(state, now)
+        if row is None or condition is not None:
+            judge(key, row, condition or "*")
         assert row is not None
-        operations, number = self._expire_first(state, now)
         operations.append((REMOVE, state.no, key, number, now))
         return operations, row
 
@@ -297,7 +302,7 @@ class Engine:
             return
         state = self._by_no[operation[1]]
         if kind == REMOVE:
-            row = self._apply_remove(state, *operation[2:])
+            row = state.remove(*operation[2:])
             state.places.append(place)
             if changes is not None:
                 changes.append((state, operation, row))
@@ -324,12 +329,6 @@ class Engine:
             state.settle()
         else:
             raise AssertionError(f"operation of unknown kind {kind!r}")
-
-    def _apply_remove(self, state: MapState, key: str, number: int, date: int) -> Row:
-        row = state.drop(key)
-        state.counter = number + 1
-        state.updated = max(state.updated, date)
-        return row
 
     def _apply_map(self, *fields: Any) -> None:
         state = MapState(*fields)

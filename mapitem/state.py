@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 from sortedcontainers import SortedDict
 
 from mapitem.item import NEVER, row_expires, row_is_timed, row_last_times
-from mapitem.records import ADD, EXPIRE, REMOVE, UPDATE
+from mapitem.records import EXPIRE, REMOVE, UPDATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,11 +167,21 @@ class MapState:
 
     def drop(self, key: str) -> Row:
         """Take a row out and return it."""
-        row: Row = self.rows.pop(key)
+        rows = self.rows
+        row: Row = rows[key]
+        del rows[key]
         self.live_bytes -= len(key) + len(row)
-        if row_is_timed(row):
+        if self.timed and row_is_timed(row):
             self.timed -= 1
             self.settle()
+        return row
+
+    def remove(self, key: str, number: int, date: int) -> Row:
+        """Take a row out and return it: the event of this number."""
+        row = self.drop(key)
+        self.counter = number + 1
+        if self.updated < date:
+            self.updated = date
         return row
 
     def expire(self, keys: Sequence[str], number: int, date: int) -> None:
@@ -295,27 +305,26 @@ class Draft:
         """Go on from what these operations would leave."""
         for operation in operations:
             kind = operation[0]
-            if kind in (ADD, UPDATE):
-                self.rows.over[operation[2]] = operation[3]
+            if kind <= UPDATE:
+                self.rows[operation[2]] = operation[3]
                 self.counter += 1
             elif kind == REMOVE:
-                self.rows.over[operation[2]] = None
+                self.rows[operation[2]] = None
                 self.counter += 1
             elif kind == EXPIRE:
-                self.rows.over.update(dict.fromkeys(operation[2]))
+                self.rows.update(dict.fromkeys(operation[2]))
                 self.counter += len(operation[2])
                 # A batch has one instant: what was due is gone, and what it writes is not due yet.
                 self.quiet_until = NEVER
 
 
-class _Overlay:
-    """Rows over rows; ``None`` in ``over`` hides what is under it."""
+class _Overlay(dict[str, "Row | None"]):
+    """Rows over rows; ``None`` hides what is under it."""
 
-    __slots__ = ("_under", "over")
+    __slots__ = ("_under",)
 
     def __init__(self, under: SortedDict[str, Row]) -> None:
         self._under = under
-        self.over: dict[str, Row | None] = {}
 
-    def get(self, key: str) -> Row | None:
-        return self.over[key] if key in self.over else self._under.get(key)
+    def get(self, key: str) -> Row | None:  # type: ignore[override]  # the one question that is asked
+        return self[key] if key in self else self._under.get(key)

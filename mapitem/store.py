@@ -416,6 +416,7 @@ class Store:
             engine.apply(operations, place, changes)
             compactor = self._compactor
             if compactor.running is not None:
+                # Within what counts as unsettled: an interruption before this line would lose the write to the new log.
                 compactor.running.note(operations)
             self._settled_at = position = log.position
             self._unsettled = False
