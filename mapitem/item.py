@@ -47,6 +47,8 @@ _NEVER_BYTES = NEVER.to_bytes(8, "big")
 _LONG_ARRAY = 1024
 # As a limit for lengths: not even 0 passes. (-1 would mean msgpack's own limit.)
 _NONE_AT_ALL = -2
+# The byte before a string of less than 32 bytes, less its length.
+_FIXSTR = 0xA0
 # The bytes with which a container begins in msgpack. No value of fewer such bytes than the limit is nested too deep.
 _CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 
@@ -158,27 +160,8 @@ def unpack(packed: bytes, *, use_list: bool = True, max_bin_len: int = -1) -> An
     return unpackb(packed, use_list=use_list, max_bin_len=max_bin_len, max_ext_len=_NONE_AT_ALL)
 
 
-def _unpack_data(row: bytes) -> dict[str, Any]:
-    """The data of a row. ``LogCorrupt`` if its end is none that the library writes, which no checksum would tell."""
-    # Behind a short string, whose first byte says its length; the rest of the row costs as much again to decode.
-    start = row[_HEAD_BYTES]
-    if not 0xA0 < start < 0xC0:
-        return _unpack_tail(row)[1]
-    packed = row[start - 0xA0 + _HEAD_BYTES + 1 :]
-    try:
-        # As ``unpack`` begins, without the call: this is most of what a read costs.
-        data = unpackb(packed, max_array_len=_LONG_ARRAY, max_bin_len=_NONE_AT_ALL, max_ext_len=_NONE_AT_ALL)
-    except (ValueError, RecursionError):
-        return _unpack_tail(row)[1]
-    if type(data) is not dict or (
-        len(packed) > MAX_DEPTH and len(packed) - len(packed.translate(None, _CONTAINERS)) > MAX_DEPTH
-    ):
-        return _unpack_tail(row)[1]
-    return data
-
-
 def _unpack_tail(row: bytes) -> tuple[str, dict[str, Any]]:
-    """``created_by`` and the data of a row, looked at closely; ``LogCorrupt`` as above."""
+    """``created_by`` and the data of a row. ``LogCorrupt`` if they are none, which no checksum would tell."""
     try:
         fields: list[Any] = unpack(row, max_bin_len=_NONE_AT_ALL)
     except ValueError as error:
@@ -186,13 +169,18 @@ def _unpack_tail(row: bytes) -> tuple[str, dict[str, Any]]:
     created_by, data = fields[4:]
     if type(created_by) is not str or type(data) is not dict:
         raise _no_item("the creator is no string, or the data no object")
-    if len(row) > _HEAD_BYTES + MAX_DEPTH and len(row) - len(row.translate(None, _CONTAINERS)) > MAX_DEPTH:
-        # Only now does a closer look pay. Deeper data could not be shown or compared.
+    if _may_be_too_deep(row[_HEAD_BYTES:]):
+        # Deeper data could not be shown or compared.
         try:
             encode_data(data, 2**31)
         except ValueError as error:
             raise _no_item(str(error)) from None
     return created_by, data
+
+
+def _may_be_too_deep(packed: bytes) -> bool:
+    """Whether there are as many bytes with which a container could begin that a closer look pays."""
+    return len(packed) > MAX_DEPTH and len(packed) - len(packed.translate(None, _CONTAINERS)) > MAX_DEPTH
 
 
 def _no_item(reason: str) -> LogCorrupt:
@@ -271,7 +259,16 @@ class MapItem:
         """
         data = self._data
         if data is None:
-            data = _unpack_data(self._row)
+            row = self._row
+            # Behind a short string, whose first byte says its length; the rest of the row would cost as much again.
+            packed = row[row[_HEAD_BYTES] - _FIXSTR + _HEAD_BYTES + 1 :]
+            try:
+                # As ``unpack`` begins, without the call: a read is little more than this.
+                data = unpackb(packed, max_array_len=_LONG_ARRAY, max_bin_len=_NONE_AT_ALL, max_ext_len=_NONE_AT_ALL)
+            except (ValueError, RecursionError):
+                data = None
+            if type(data) is not dict or not 0 < row[_HEAD_BYTES] - _FIXSTR < 32 or _may_be_too_deep(packed):
+                data = _unpack_tail(row)[1]
             if self._data is None:  # or another thread was faster, and its holder has that data already
                 self._data = data
             data = self._data
