@@ -1,10 +1,11 @@
 """The command ``mapitem``: what a shell can ask of a store on file.
 
-This room owns arguments, output and exit codes: 0 for done, 1 for "not there" or "differs", 2 for a wrong
-call or a refusal. It uses the library through its public names alone, and the core never imports it.
-Results go to stdout, each failure is one line on stderr. The commands that look at a file open it
-read-only, so that they may run beside a writer. A command is one function; ``_Commands`` turns the
-library's errors into messages and exit codes for all of them.
+This room owns arguments, output and exit codes: 0 for done, 1 for done with an answer that may displease (not there,
+different, not closed properly, not all of it saved), 2 for a wrong call or a refusal, 3 for a damaged file. It uses the
+library through its public names alone, and the core never imports it. Results go to stdout, each failure is one line on
+stderr; so is progress, and only at a terminal. The commands that look at a file open it read-only, so that they may run
+beside a writer. A command is one function; ``_Commands`` turns the library's errors into messages and exit codes for
+all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import io
 import json
 import sys
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,14 +30,20 @@ except ModuleNotFoundError as missing:
     sys.stderr.write("mapitem: the command needs click and rich: pip install 'mapitem[cli]'\n")
     raise SystemExit(2) from None
 
-from mapitem import ItemNotFound, Map, MapItem, MapItemError, MapNotFound, Store
+from mapitem import ItemNotFound, LogCorrupt, Map, MapItem, MapItemError, MapNotFound, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from rich.console import Console
+
+    from mapitem.repair import CheckReport, RepairReport
+
 _FILE = click.argument("file", type=click.Path(path_type=Path))
+_OUT = click.argument("out", type=click.Path(path_type=Path))
 _MAP = click.argument("map_name", metavar="MAP")
+_REPORT_JSON = click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 
 
 class _Failure(click.ClickException):
@@ -57,6 +65,18 @@ class _Refused(_Failure):
     exit_code = 2
 
 
+class _Damaged(_Failure):
+    """The file is damaged, so that the command could not do its work."""
+
+    exit_code = 3
+
+
+class _Interrupted(_Failure):
+    """Somebody pressed Ctrl-C; as a shell says it of a program that let the signal end it."""
+
+    exit_code = 130
+
+
 class _Commands(click.Group):
     """All commands, and the one place where an error becomes a line on stderr and an exit code."""
 
@@ -68,6 +88,10 @@ class _Commands(click.Group):
             raise _Negative(str(error)) from error
         except BrokenPipeError:
             raise  # the reader of our output has seen enough, which click ends quietly
+        except KeyboardInterrupt:
+            raise _Interrupted("interrupted") from None
+        except LogCorrupt as error:
+            raise _Damaged(f"{error}; mapitem repair saves what can be saved") from error
         except MapItemError as error:
             raise _Refused(str(error)) from error
         except OSError as error:
@@ -79,7 +103,8 @@ class _Commands(click.Group):
 def main() -> None:
     """Look into the files of mapitem, an embedded store of ordered, revisioned maps of JSON items.
 
-    Exit codes: 0 done, 1 not found or different, 2 wrong call or refused.
+    Exit codes: 0 done; 1 done, and the answer is no (not found, not closed properly, not all of it saved); 2 wrong call
+    or refused; 3 damaged file. A Ctrl-C gives 130.
     """
 
 
@@ -92,9 +117,10 @@ def main() -> None:
     help="Only the first N characters (1000 or more).",
 )
 def demo(file: Path | None, characters: int | None) -> None:
-    """Show what the library does, on the Unicode character database.
+    """Show what the library does, on all of Unicode.
 
-    Without FILE in a temporary file. FILE must not exist yet: the demo touches no file but its own.
+    The data are the Unicode character database. Without FILE it is a temporary file. FILE must not exist yet: the demo
+    touches no file but its own.
     """
     # Only the demo needs rich's progress bars, which are slow to import.
     from mapitem.demo import run_demo
@@ -113,7 +139,7 @@ def demo(file: Path | None, characters: int | None) -> None:
 @_FILE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of a table.")
 def maps(file: Path, as_json: bool) -> None:
-    """List the maps of FILE: their items, revision and expiry."""
+    """List maps: their items, revision and expiry."""
     with _open(file) as store:
         rows = list(_summaries(store))
     if as_json:
@@ -162,7 +188,10 @@ def range_(
     prefix: str | None,
     limit: int | None,
 ) -> None:
-    """Print items in the order of their keys, one JSON object per line. MAP is a name or a sid."""
+    """Print items by key, one JSON object per line.
+
+    MAP is a name or a sid.
+    """
     with _open(file) as store:
         items = store.open_map(map_name).range(from_, bounds=bounds, order=order, prefix=prefix, limit=limit)
         _write_lines(_json(_item_fields(item)) for item in items)
@@ -170,11 +199,65 @@ def range_(
 
 @main.command()
 @_FILE
+@_REPORT_JSON
+@click.pass_context
+def check(ctx: click.Context, file: Path, as_json: bool) -> None:
+    """Say whether FILE is sound: every record, every item.
+
+    Nothing is changed, and a writer may go on meanwhile.
+
+    \b
+    Exit codes:
+      0  sound, and closed properly
+      1  sound, but not closed properly: in use, or left by a crash,
+         which may have torn its end; opening it works
+      2  no store, or it cannot be read
+      3  damaged: opening it is refused, and mapitem repair may help
+    """
+    # Only here, for looking into a sound file needs none of it.
+    from mapitem.repair import check as look_over
+
+    with _progress(f"Checking {file}") as progress:
+        report = look_over(file, progress)
+    _print_report(report, as_json)
+    ctx.exit({"clean": 0, "unclean": 1, "torn": 1, "damaged": 3}[report.state])
+
+
+@main.command()
+@_FILE
+@_OUT
+@_REPORT_JSON
+@click.pass_context
+def repair(ctx: click.Context, file: Path, out: Path, as_json: bool) -> None:
+    """Save what can be saved of a damaged FILE.
+
+    It goes into the new file OUT, and what was lost is told. FILE stays as it is; nobody should be writing to it.
+
+    \b
+    Exit codes:
+      0  all of it is in OUT
+      1  something was lost; the rest is in OUT
+      2  nothing was written: no store, OUT exists, no space ...
+    """
+    from mapitem.repair import repair as save
+
+    _check_new(out, file, "repair")
+    with _progress(f"Repairing {file}") as progress:
+        report = save(file, out, progress)
+    _print_report(report, as_json)
+    ctx.exit(0 if report.complete else 1)
+
+
+@main.command()
+@_FILE
 def compact(file: Path) -> None:
-    """Rewrite FILE to what it holds now, which drops its history; what has expired goes first."""
+    """Rewrite FILE to what it holds now.
+
+    This drops its history; what has expired goes first. Refused while a writer has FILE open.
+    """
     if not file.exists():
         raise _Refused(f"{file} does not exist")
-    with _patience(f"Compacting {file}"), Store(file, compact_at=None) as store:
+    with _writing(f"Compacting {file}", file, None), Store(file, compact_at=None) as store:
         before = file.stat().st_size
         store.compact()
         after = file.stat().st_size
@@ -183,25 +266,74 @@ def compact(file: Path) -> None:
 
 @main.command()
 @_FILE
-@click.argument("out", type=click.Path(path_type=Path))
+@_OUT
 def backup(file: Path, out: Path) -> None:
-    """Copy what FILE holds now into the new file OUT, also while a writer goes on."""
-    if out.is_symlink() or out.exists():
-        raise _Refused(f"{out} exists: a backup does not overwrite")
-    with _patience(f"Copying {file}"), _open(file) as store:
+    """Copy FILE as it is now, beside its writer.
+
+    OUT is a new file, and a store like any other.
+    """
+    _check_new(out, file, "backup")
+    with _writing(f"Copying {file}", out, file), _open(file) as store:
         store.backup(out)
     click.echo(f"{_printable(str(out))}: {out.stat().st_size:,} bytes")
 
 
+def _check_new(out: Path, file: Path, what: str) -> None:
+    # A dangling symbolic link counts as existing: what it points to is somebody's wish, too.
+    if out.is_symlink() or out.exists():
+        raise _Refused(f"{out} exists: a {what} does not overwrite")
+    store = file.resolve()
+    if out.resolve() in (Path(f"{store}.new"), Path(f"{store}.lock")):
+        raise _Refused(f"{out} will not last: {file} takes that name for its own")
+
+
+def _print_report(report: CheckReport | RepairReport, as_json: bool) -> None:
+    _write_lines([_json(asdict(report))] if as_json else [_printable(line) for line in str(report).splitlines()])
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 @contextmanager
-def _patience(message: str) -> Iterator[None]:
-    """Tell a person at a terminal what takes so long; say nothing to a pipe."""
+def _progress(message: str) -> Iterator[Callable[[int, int], object] | None]:
+    """What to call with the bytes done and in all, to show a person at a terminal; ``None`` for a pipe."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_stderr(), transient=True) as progress:
+        task = progress.add_task(_printable(message), total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _writing(message: str, target: Path, source: Path | None) -> Iterator[None]:
+    """Show a person at a terminal how the new file grows that will be ``target``, and as large as ``source``."""
     if not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, FileSizeColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Console(stderr=True).status(_printable(message)):
+    class Watching(Progress):
+        """Looks at the new file whenever it draws: the library does not tell of its progress here."""
+
+        def get_renderables(self) -> Any:
+            with suppress(OSError):  # it is not there yet, or has its name by now
+                done = Path(f"{target.resolve()}.new").stat().st_size
+                for task in self.task_ids:
+                    self.update(task, completed=done)
+            return super().get_renderables()
+
+    size = source.stat().st_size if source and source.exists() else None
+    written = FileSizeColumn() if size is None else DownloadColumn()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), written, TimeElapsedColumn())
+    with Watching(*columns, console=_stderr(), transient=True) as progress:
+        progress.add_task(_printable(message), total=size)
         yield
 
 

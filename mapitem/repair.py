@@ -87,12 +87,15 @@ class CheckReport:
         if self.state in ("clean", "unclean"):
             ending = "closed properly" if self.clean else "not closed: in use, or left by a crash"
             return f"{self.path}: sound, {ending}\n  {content}, {self.size:,} bytes"
-        behind = f"behind it: {_many(self.records_after, 'whole record')}"
-        lines = [f"at byte {self.offset:,} of {self.size:,}: {self.reason}", f"before it: {content}", behind]
-        if self.damaged:
-            return f"{self.path}: damaged " + "\n  ".join(lines)
-        lines.append(f"the next opening for writing drops {_many(self.torn_bytes, 'byte')}, and keeps a copy")
-        return f"{self.path}: sound up to a torn end " + "\n  ".join(lines)
+        lines = [
+            f"{self.path}: {'damaged' if self.damaged else 'sound, with a torn end'}",
+            f"at byte {self.offset:,} of {self.size:,}: {self.reason}",
+            f"before it: {content}",
+            f"behind it: {_many(self.records_after, 'whole record')}",
+        ]
+        if not self.damaged:
+            lines.append(f"the next opening for writing drops {_many(self.torn_bytes, 'byte')}, and keeps a copy")
+        return "\n  ".join(lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
