@@ -275,7 +275,7 @@ def guess_seed(disk: Disk, descriptor: int) -> int | None:
             _, length, sequence, synced_to, checksum = _WHOLE_FRAME.unpack_from(window, at)
             payload = window[at + FRAME_BYTES : at + FRAME_BYTES + length] if length <= _GUESS_PAYLOAD else b""
             if payload and len(payload) == length and max(sequence, synced_to) < _IMPLAUSIBLE:
-                patience -= length
+                patience -= FRAME_BYTES + length  # so that not even the shortest frames come to many
                 if patience < 0:
                     return None
                 seed = _unwound(checksum, window[at : at + _FRAME.size] + payload, table, by_first_byte)
