@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +22,8 @@ from hypothesis import strategies as st
 
 from mapitem import Map, MapItem, Store
 from mapitem.cli import main
+from mapitem.disk import Disk
+from mapitem.repair import check as look_over
 from mapitem.testing import ManualClock
 
 # The command has the real clock: what must have expired was written long ago, what must not, far ahead.
@@ -431,12 +435,24 @@ def test_command_on_what_is_no_store_exits_with_2(
     assert list(tmp_path.iterdir()) == before
 
 
-def test_damaged_file_exits_with_2(file: Path) -> None:
-    """R3: damage is told in one line, and nothing is served."""
-    content = bytearray(file.read_bytes())
+def damage(path: Path) -> None:
+    """Spoil a byte in the middle."""
+    content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    assert "damaged" in fails(2, "maps", file)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ("compact",), ("backup", "{}.copy")])
+def test_damaged_file_exits_with_3(file: Path, command: tuple[str, ...]) -> None:
+    """R3: damage is told in one line that names the way out, nothing is served, and the file stays as it is."""
+    damage(file)
+    before = file.read_bytes()
+    name, *rest = command
+    line = fails(3, name, file, *(argument.format(file) for argument in rest))
+    assert "damaged at byte" in line
+    assert "mapitem repair" in line
+    assert file.read_bytes() == before
+    assert not Path(f"{file}.copy").exists()
 
 
 def test_failure_of_operating_system_exits_with_2(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,8 +480,9 @@ def test_error_of_operating_system_without_file_is_told(file: Path, monkeypatch:
 
 def test_every_command_has_help() -> None:
     """The help lists each command with a sentence, and each explains itself."""
-    assert set(main.commands) >= {"demo", "get", "maps", "range"}
+    assert set(main.commands) >= {"backup", "check", "compact", "demo", "get", "maps", "range", "repair"}
     overview = run("--help").stdout
+    assert "..." not in overview.partition("Commands:")[2]  # a sentence that was cut
     for name, command in main.commands.items():
         assert f"  {name} " in overview
         text = run(name, "-h").stdout
@@ -650,3 +667,217 @@ def test_back_up_over_nothing(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "exists" in result.stderr
     assert (tmp_path / "copy").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["backup", "repair"])
+@pytest.mark.parametrize("ending", ["new", "lock"])
+def test_refuse_names_that_the_store_takes(file: Path, command: str, ending: str) -> None:
+    """R1: a copy called FILE.new would be removed by the next opening of FILE as a leftover; exit code 2."""
+    Path(f"{file}.lock").unlink()
+    assert "will not last" in fails(2, command, file, f"{file}.{ending}")
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+# ---------------------------------------------------------------- check, repair
+
+
+def closed(path: Path) -> None:
+    pass
+
+
+def left_open(path: Path) -> None:
+    with writing(path) as store:
+        store.open_map("signs").set("c", {})
+        log = path.read_bytes()
+    path.write_bytes(log)
+
+
+def torn(path: Path) -> None:
+    left_open(path)
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def headless(path: Path) -> None:
+    path.write_bytes(b"\0" * 36 + path.read_bytes()[36:])
+
+
+STATES: list[tuple[Callable[[Path], None], int, str, int]] = [
+    (closed, 0, "clean", 0),
+    (left_open, 1, "unclean", 0),
+    (torn, 1, "torn", 1),
+    (damage, 3, "damaged", 1),
+    (headless, 3, "damaged", 0),
+]
+
+
+@pytest.mark.parametrize(("make", "code", "state"), [state[:3] for state in STATES])
+def test_check_tells_a_script_how_a_file_is(file: Path, make: Callable[[Path], None], code: int, state: str) -> None:
+    """R3: 0 for sound and closed, 1 for what opens all the same, 3 for damage; and all of it as JSON."""
+    make(file)
+    before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
+    result = run("check", file)
+    assert (result.exit_code, result.stderr) == (code, "")
+    assert result.stdout == f"{look_over(file)}\n"
+    result = run("check", file, "--json")
+    assert (result.exit_code, result.stderr) == (code, "")
+    assert json.loads(result.stdout) == asdict(look_over(file))
+    assert json.loads(result.stdout)["state"] == state
+    assert result.stdout.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(("make", "code"), [(state[0], state[3]) for state in STATES])
+def test_repair_tells_a_script_whether_all_was_saved(file: Path, make: Callable[[Path], None], code: int) -> None:
+    """R3: 0 if nothing was lost, else 1; OUT is there, FILE as it was, and the report says the same."""
+    make(file)
+    before = file.read_bytes()
+    outs = file.with_name("out"), file.with_name("out2")
+    result = run("repair", file, outs[0])
+    assert (result.exit_code, result.stderr) == (code, "")
+    assert result.stdout.startswith(f"{outs[0]}: ")
+    assert ("lost: " in result.stdout) is bool(code)
+    result = run("repair", "--json", file, outs[1])
+    assert (result.exit_code, result.stderr) == (code, "")
+    report = json.loads(result.stdout)
+    assert (report["out"], report["complete"]) == (str(outs[1]), not code)
+    assert [sum(gap[1] for gap in report["gaps"])] == [report["lost_bytes"]]
+    assert file.read_bytes() == before
+    for out in outs:
+        assert look_over(out).clean
+        assert run("maps", out).exit_code == 0
+
+
+@pytest.mark.parametrize("make", [no_file, empty_file, foreign_file, Path.mkdir])
+@pytest.mark.parametrize("command", ["check", "check --json", "repair {}.out", "repair --json {}.out"])
+def test_check_and_repair_of_what_is_no_store(tmp_path: Path, make: Callable[[Path], None], command: str) -> None:
+    """R6: what is no store is one line on stderr, nothing on stdout, no file, and exit code 2."""
+    path = tmp_path / "thing"
+    make(path)
+    before = list(tmp_path.iterdir())
+    name, *rest = command.format(path).split()
+    assert "is not a store" in fails(2, name, path, *rest)
+    assert list(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("make", [empty_file, Path.mkdir, dangling_link])
+def test_repair_overwrites_nothing(file: Path, make: Callable[[Path], None]) -> None:
+    """R3: an OUT that is there is refused, be it a link that leads nowhere; exit code 2."""
+    out = file.with_name("out")
+    make(out)
+    before = out.lstat()
+    assert "exists" in fails(2, "repair", file, out)
+    assert out.lstat() == before
+    assert not file.with_name("nowhere").exists()
+
+
+def test_repair_on_full_disk(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R3: a full disk is one line, exit code 2, and no file."""
+
+    def fail(*arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    before = sorted(file.parent.iterdir())
+    monkeypatch.setattr("mapitem.disk.Disk.write", fail)
+    assert "No space left on device" in fails(2, "repair", file, file.with_name("out"))
+    assert sorted(file.parent.iterdir()) == before
+
+
+def test_interruption_is_told_in_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is one line and the exit code that shells give it, which no answer of a command has."""
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mapitem.repair.repair", interrupt)
+    assert fails(130, "repair", file, file.with_name("out")) == "Error: interrupted"
+
+
+def test_check_never_sends_control_characters_to_terminal(file: Path) -> None:
+    """D2: a path that could steer a terminal is shown escaped."""
+    path = file.rename(file.with_name("\x1b[2J"))
+    output = run("check", path).stdout
+    assert r"\x1b[2J: sound" in output
+    assert output.replace("\n", "").isprintable()
+
+
+WATCHED = [("check", "{}"), ("repair", "{}", "{}.out"), ("compact", "{}"), ("backup", "{}", "{}.copy")]
+
+
+@pytest.mark.parametrize("command", WATCHED, ids=lambda command: command[0])
+def test_progress_is_for_terminals_alone(file: Path, command: tuple[str, ...]) -> None:
+    """A person at a terminal sees on stderr what goes on; a pipe gets nothing there; stdout is the same for both."""
+    arguments = [sys.executable, "-m", "mapitem", *(argument.format(file) for argument in command)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+    piped = subprocess.run(arguments, capture_output=True, env=environment)
+    assert (piped.returncode, piped.stderr) == (0, b"")
+    for path in file.parent.iterdir():
+        if path.suffix in (".out", ".copy"):
+            path.unlink()
+    ours, theirs = os.openpty()
+    try:
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
+            shown = read_terminal(ours, theirs)
+            assert process.stdout is not None
+            output = process.stdout.read()
+        assert process.returncode == 0
+    finally:
+        os.close(ours)
+    doing = {"check": "Checking", "repair": "Repairing", "compact": "Compacting", "backup": "Copying"}[command[0]]
+    assert f"{doing} " in shown
+    assert "\u2501" in shown  # the bar
+    if command[0] != "compact":  # which has nothing left to drop the second time
+        assert output == piped.stdout
+
+
+def read_terminal(ours: int, theirs: int) -> str:
+    """Everything that was written to the other end, up to the last writer's end."""
+    os.close(theirs)
+    parts = []
+    with suppress(OSError):  # EIO: nobody has the other end open any more
+        while part := os.read(ours, 65536):
+            parts.append(part)
+    return b"".join(parts).decode()
+
+
+def test_progress_follows_the_work(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a terminal the bar's figures are those that the library tells of."""
+    from rich.progress import Progress
+
+    seen: list[tuple[float, float | None]] = []
+
+    class Spied(Progress):
+        def __exit__(self, *exception: Any) -> None:
+            seen.extend((task.completed, task.total) for task in self.tasks)
+            super().__exit__(*exception)
+
+    monkeypatch.setattr("rich.progress.Progress", Spied)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda stream: True, raising=False)
+    size = file.stat().st_size
+    run("check", file)
+    run("repair", file, file.with_name("out"))
+    assert seen == [(size, size), (3 * size, 3 * size)]
+
+
+def test_backup_shows_how_the_copy_grows(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a terminal the bar of a backup is at what the new file has, of what the old one has."""
+    from rich.progress import Progress
+
+    seen: list[tuple[float, float | None]] = []
+    replace = Disk.replace
+
+    class Spied(Progress):
+        def __enter__(self) -> Any:
+            bars.append(self)
+            return super().__enter__()
+
+    def look_first(disk: Disk, source: str, target: str) -> None:
+        bars[0].refresh()
+        seen.extend((task.completed, task.total) for task in bars[0].tasks)
+        replace(disk, source, target)
+
+    bars: list[Progress] = []
+    monkeypatch.setattr("rich.progress.Progress", Spied)
+    monkeypatch.setattr("mapitem.disk.Disk.replace", look_first)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda stream: True, raising=False)
+    assert run("backup", file, file.with_name("copy")).exit_code == 0
+    assert seen == [(file.stat().st_size, file.stat().st_size)]
