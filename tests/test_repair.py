@@ -698,6 +698,16 @@ def test_repair_blocks_in_another_order(file: Path) -> None:
     assert unfed(shown(file.with_name("out"))) == unfed(before)
 
 
+def test_repair_with_garbage_between_records(file: Path) -> None:
+    """R3: bytes that were put between two records cost neither of them, and are told as what they are."""
+    before = shown(file)
+    log, place = file.read_bytes(), HEADER.size + sum(map(len, frames_of(file)[:3]))
+    file.write_bytes(log[:place] + b"garbage" + log[place:])
+    report = repair(file, file.with_name("out"))
+    assert (report.records, report.gaps, report.unreadable_records) == (6, ((place, 7),), 0)
+    assert items_of(shown(file.with_name("out"))) == items_of(before)
+
+
 def test_repair_keeps_expiries(file: Path) -> None:
     """R3: times to live go on; what is due is in the new file as it was in the old one."""
     without(file, 5)
