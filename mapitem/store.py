@@ -252,10 +252,13 @@ class Store:
         """Write a consistent copy of the store, as of this moment, into a new file; writers go on meanwhile (M5).
 
         The copy is a store like any other, cleanly closed, and on the medium when this returns. ``FileExistsError`` if
-        there is a file already: nothing is overwritten.
+        there is a file already: nothing is overwritten. ``ValueError`` for this file's name with ``.new`` or ``.lock``
+        behind it, which the store takes for its own.
         """
         self._check_open()
         path = os.path.realpath(os.fsdecode(target))
+        if path in (f"{self._path}.new", f"{self._path}.lock"):
+            raise ValueError(f"{path} will not last: a store called {self._path} takes that name for its own")
         if self._disk.exists(path):
             raise FileExistsError(f"{path} exists: a backup does not overwrite")
         if isinstance(self._log, FileLog):

@@ -362,3 +362,14 @@ def test_keep_writers_waiting_for_no_portion(tmp_path: Path, monkeypatch: pytest
         store.backup(tmp_path / "copy")
         disk.before = lambda call, what: None
         assert written > 10
+
+
+@pytest.mark.parametrize("ending", ["new", "lock"])
+def test_backup_refuses_names_that_will_not_last(tmp_path: Path, ending: str) -> None:
+    """M5: ``store.backup("store.new")`` wrote a whole copy, and the next compaction of ``store`` wrote over it."""
+    with Store(tmp_path / "store") as store:
+        store.map("m").set("a", {})
+        before = sorted(os.listdir(tmp_path))
+        with pytest.raises(ValueError, match="will not last"):
+            store.backup(tmp_path / f"store.{ending}")
+        assert sorted(os.listdir(tmp_path)) == before
