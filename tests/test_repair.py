@@ -735,7 +735,7 @@ def test_repair_what_the_disk_cannot_read(file: Path, monkeypatch: pytest.Monkey
         for number in range(300):
             store.open_map("m").set(f"{number:03}", {"text": "x" * 100})
     bad = range(3 * 4096, 4 * 4096)
-    monkeypatch.setattr(Disk, "_pread", pread_without(bad))
+    monkeypatch.setattr("mapitem.disk._pread", pread_without(bad))
     with pytest.raises(OSError, match="Input/output"):
         check(file)
     report = repair(file, file.with_name("out"))
@@ -748,7 +748,7 @@ def test_repair_what_the_disk_cannot_read(file: Path, monkeypatch: pytest.Monkey
 
 
 def pread_without(bad: range) -> Callable[..., bytes]:
-    def pread(disk: Disk, descriptor: int, length: int, offset: int) -> bytes:
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
         if offset < bad.stop and offset + length > bad.start:
             if offset >= bad.start:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
