@@ -71,11 +71,11 @@ def run(python: Path, code: str, folder: Path) -> str:
 
 
 def test_pack_the_package_alone(wheel: Path) -> None:
-    """The wheel holds every file of mapitem/, the marker of its types included, and else only its metadata."""
+    """The wheel holds every file of mapitem/, the marker of its types included, two plugins, and else only metadata."""
     package = [path for path in (ROOT / "mapitem").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     expected = {path.relative_to(ROOT).as_posix() for path in package}
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert packed == expected
+    assert packed == expected | {"_mapitem_hypothesis.py", "_mapitem_pytest.py"}
     assert "mapitem/py.typed" in packed
 
 
@@ -95,7 +95,14 @@ def test_pack_what_the_tests_need_into_the_sdist(tmp_path: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     tops = {name.partition("/")[0] for name in names}
     assert tops >= {"mapitem", "tests", "docs", "benchmarks", "pyproject.toml", "README.md", "LICENSE"}
-    assert names >= {"mapitem/py.typed", "tests/conftest.py", "tests/typing/api.py", "CHANGELOG.md"}
+    assert names >= {
+        "mapitem/py.typed",
+        "_mapitem_pytest.py",
+        "_mapitem_hypothesis.py",
+        "tests/conftest.py",
+        "tests/typing/api.py",
+        "CHANGELOG.md",
+    }
     left_behind = re.compile(r"__pycache__|\.pyc$|_cache/|^\.hypothesis|^\.venv|^dist/")
     assert not [name for name in names if left_behind.search(name)]
 

@@ -1,24 +1,89 @@
-"""Hypothesis strategies for what goes into a store: keys, data, times to live, ranges, page sizes.
+"""Hypothesis strategies: what goes into a store, what comes out of one, and whole operations.
 
-For tests of mapitem and of programs that use it; needs the ``hypothesis`` package, and nothing else of mapitem imports
-this room. The strategies know the rules of what may be stored and nothing of stores. Those named ``bad_…`` make what
-every store must refuse; all others make only what every store with the default limits must take.
+For tests of mapitem, of other stores and of programs that use one; needs the ``hypothesis`` package, and no room that
+does without it imports this one. Those named ``bad_…`` make what every store must refuse; all others make only what
+every store with the default limits must take, or could return. They shrink towards short keys, small data, no options.
+
+``st.from_type`` knows ``MapItem``, ``Page``, ``Limits``, ``Map`` and the events: importing ``hypothesis`` is enough.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
+from collections.abc import Iterator
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from mapitem import (
+    Event,
+    ItemAdded,
+    ItemRemoved,
+    ItemUpdated,
+    Limits,
+    Map,
+    MapItem,
+    MapRemoved,
+    Page,
+    Store,
+)
+from mapitem.testing.clock import ManualClock
+from mapitem.testing.json_data import (
+    SIZE_LIMIT,
+    bad_data,
+    bad_edge_data,
+    data,
+    data_of_size,
+    edge_data,
+    scalars,
+    small_data,
+    texts,
+    values,
+)
+
+__all__ = [
+    "COMMON_KEYS",
+    "LONGEST_KEY",
+    "LONGEST_TTL",
+    "NASTY_KEYS",
+    "SIZE_LIMIT",
+    "Operation",
+    "bad_data",
+    "bad_edge_data",
+    "bad_keys",
+    "bad_names",
+    "bad_page_sizes",
+    "bad_revisions",
+    "bad_ttls",
+    "data",
+    "data_of_size",
+    "edge_data",
+    "events",
+    "instants",
+    "items",
+    "key_ranges",
+    "keys",
+    "limits",
+    "maps",
+    "names",
+    "operations",
+    "page_sizes",
+    "pages",
+    "reads",
+    "revisions",
+    "scalars",
+    "sids",
+    "small_data",
+    "texts",
+    "ttls",
+    "values",
+    "writes",
+]
+
 LONGEST_KEY = 320
 LONGEST_TTL = 31_536_000
-DEEPEST = 128
-SIZE_LIMIT = 16_384
 
 COMMON_KEYS = ("a", "b", "c", "ab", "abc", "b/a")
 """Few enough for writes to meet on the same key; some are prefixes of others."""
@@ -58,11 +123,6 @@ NASTY_KEYS = (
 )
 
 
-def texts(min_size: int = 0, max_size: int | None = None) -> SearchStrategy[str]:
-    """Strings over the whole of Unicode without surrogates."""
-    return st.text(st.characters(exclude_categories=["Cs"]), min_size=min_size, max_size=max_size)
-
-
 def keys() -> SearchStrategy[str]:
     """Good keys (semantics K1–K4): mostly ``COMMON_KEYS``, then ``NASTY_KEYS``, then anything."""
     common, nasty = st.sampled_from(COMMON_KEYS), st.sampled_from([*COMMON_KEYS, *NASTY_KEYS])
@@ -73,54 +133,6 @@ def bad_keys() -> SearchStrategy[Any]:
     """What is no key (semantics K1, K2), of any type."""
     too_long = ["k" * (LONGEST_KEY + 1), "\U0001f600" * (LONGEST_KEY + 1)]
     return st.sampled_from(["", *too_long, "\ud800", "a\udfff", None, 0, b"a", ("a",), ["a"]])
-
-
-def scalars() -> SearchStrategy[Any]:
-    """JSON scalars of every kind, with the numbers that tend to be spoilt on the way (semantics D1, D2)."""
-    return st.one_of(
-        st.sampled_from([None, True, False, 0, 1, 0.0, -0.0, 1.0, -1.0, "", 2**63, 2**64 - 1, -(2**63), 2**53 + 1]),
-        st.sampled_from([5e-324, 1e22, 1e-7, 0.1, 1.7976931348623157e308, float(2**64), 1e16]),
-        st.integers(-(2**63), 2**64 - 1),
-        st.floats(allow_nan=False, allow_infinity=False),
-        texts(max_size=8),
-    )
-
-
-def values(max_leaves: int = 8) -> SearchStrategy[Any]:
-    """JSON values: scalars, and lists and objects of values, empty ones among them."""
-    return st.recursive(
-        scalars(),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_field_names(), inner, max_size=4),
-        max_leaves=max_leaves,
-    )
-
-
-def data(max_leaves: int = 8) -> SearchStrategy[dict[str, Any]]:
-    """JSON objects, small against the limit: what an item may hold (semantics D1)."""
-    return st.dictionaries(_field_names(), values(max_leaves), max_size=4)
-
-
-def small_data() -> SearchStrategy[dict[str, Any]]:
-    """A few JSON objects that differ by a hair or share fields for a merge: cheap to draw, for machines."""
-    return st.sampled_from(_SMALL_DATA).map(deepcopy)
-
-
-def bad_data() -> SearchStrategy[tuple[Any, str]]:
-    """What is no data for exactly one reason, and the path of the place that ``InvalidData`` has to name (D1)."""
-    return st.one_of(st.sampled_from([(top, "$") for top in _BAD_TOPS]), _with_bad_place())
-
-
-def data_of_size(size: int) -> SearchStrategy[dict[str, Any]]:
-    """Objects whose compact JSON takes exactly ``size`` bytes, at least 32 (semantics D3)."""
-    # One string, of a character that takes 1 to 6 bytes of JSON as often as it fits, filled up with ASCII.
-    room = size - len('{"s":""}')
-    characters = st.sampled_from(["x", "é", "\u20ac", "\U0001f600", "\0", "\n", '"', "\\", "/", "\x7f", "\u2028"])
-
-    def filled(character: str) -> dict[str, Any]:
-        each = len(json.dumps(character, ensure_ascii=False).encode()) - 2
-        return {"s": character * (room // each) + "x" * (room % each)}
-
-    return characters.map(filled)
 
 
 def ttls() -> SearchStrategy[int | datetime.timedelta | None]:
@@ -178,134 +190,230 @@ def bad_revisions() -> SearchStrategy[Any]:
     return st.sampled_from(["", "A", "g", "0x1", "-1", " 1", "1\n", "**", "\u0661", 0, b"0", ["0"]])
 
 
-_SMALL_DATA: tuple[dict[str, Any], ...] = (
-    {},
-    {"x": 1},
-    {"x": 1.0},
-    {"x": True},
-    {"x": None},
-    {"y": 0.0},
-    {"y": -0.0},
-    {"x": 1, "y": 2},
-    {"y": 2, "x": 1},
-    {"y": {"x": 1}, "z": []},
-    {"z": {}},
-    {"z": [{"y": [None, False]}, "é\U0001f600"]},
-    {"": 2**64 - 1, "n": -(2**63)},
-)
-
-_BAD_TOPS: tuple[Any, ...] = (None, True, 1, 1.0, "{}", b"{}", [], (), [{}], {1, 2}, float("nan"))
+def sids() -> SearchStrategy[str]:
+    """Sids of maps (semantics K6)."""
+    return st.integers(0, 2**128 - 1).map(lambda number: f"MP{number:032x}")
 
 
-class _Str(str):
-    __slots__ = ()
+def names() -> SearchStrategy[str]:
+    """Good names of maps (semantics K5): keys that do not look like a sid."""
+    return keys().filter(lambda name: len(name) != 34 or not name.startswith("MP"))
 
 
-class _Int(int):
-    pass
+def bad_names() -> SearchStrategy[Any]:
+    """What is no name of a map (semantics K5), of any type: no key, or what looks like a sid."""
+    return bad_keys() | st.sampled_from(["MP" + "0" * 32, "ZZ" + "aF" * 16])
 
 
-class _Float(float):
-    pass
+def bad_page_sizes() -> SearchStrategy[Any]:
+    """What is no page size (semantics L4), of any type."""
+    return st.sampled_from([0, -1, 1001, 2**70, True, 1.0, "1", None])
 
 
-class _List(list[Any]):
-    pass
+# ---------------------------------------------------------------- what comes out of a store
 
 
-class _Dict(dict[str, Any]):
-    pass
-
-
-def _bad_values() -> SearchStrategy[Any]:
-    """Values that JSON cannot say, each for one reason at its very top."""
-    return st.sampled_from(
-        [
-            float("nan"),
-            float("inf"),
-            float("-inf"),
-            2**64,
-            -(2**63) - 1,
-            10**4000,  # Python shows integers of up to 4300 digits
-            "\ud800",
-            "a\udfffb",
-            b"",
-            (),
-            (1,),
-            {1},
-            1j,
-            object(),
-            datetime.datetime(2020, 1, 1),
-            _Str("a"),
-            _Int(1),
-            _Float(1.0),
-            _List(),
-            _Dict(),
-            {1: 1},
-            {None: 1},
-            {"\ud800": 1},
-            {_Str("a"): 1},
-            {b"a": 1},
-        ]
+def instants() -> SearchStrategy[datetime.datetime]:
+    """Dates as items and events have them (semantics I2): aware UTC, with microseconds, in this century or so."""
+    return st.datetimes(
+        datetime.datetime(1970, 1, 1),
+        datetime.datetime(2100, 1, 1),
+        timezones=st.just(datetime.UTC),
+        allow_imaginary=False,
     )
+
+
+def items(
+    keys: SearchStrategy[str] | None = None, data: SearchStrategy[dict[str, Any]] | None = None
+) -> SearchStrategy[MapItem]:
+    """Items (semantics I) as a store could return them; of keys and data of your own, if you give strategies."""
+    return _items(_or(keys, _KEYS), _or(data, _DATA))
 
 
 @st.composite
-def _with_bad_place(draw: st.DrawFn) -> tuple[Any, str]:
-    """Good data with one bad value put in at a place some levels down."""
-    top: dict[str, Any] = dict(draw(data(max_leaves=3)))
-    inner, path = top, "$"
-    containers: list[Any] = [top]
-    for _ in range(draw(st.integers(0, 3))):
-        step, child = draw(_steps()), draw(st.sampled_from(["dict", "list"]))
-        below: Any = dict(draw(data(max_leaves=2))) if child == "dict" else []
-        inner, path = _put(inner, path, step, below)
-        containers.append(below)
-    flaw = draw(st.sampled_from(["value", "value", "cycle", "depth"]))
-    if flaw == "cycle":
-        bad = draw(st.sampled_from(containers))
-    elif flaw == "depth":
-        # The top object is level 1: the container that begins level 129 is the one refused.
-        bad = deepest = list[Any]()
-        for _ in range(DEEPEST - len(containers)):
-            deepest.append([])
-            deepest = deepest[0]
-        _, at = _put(inner, path, draw(_steps()), bad)
-        return top, at + "[0]" * (DEEPEST - len(containers))
-    else:
-        bad = draw(_bad_values())
-    _, path = _put(inner, path, draw(_steps()), bad)
-    return top, path
-
-
-def _put(container: Any, path: str, name: tuple[str, str], value: Any) -> tuple[Any, str]:
-    """Put the value in under the field name, or at the end of a list; returns it and its path."""
-    if type(container) is list:
-        container.append(value)
-        return value, f"{path}[{len(container) - 1}]"
-    container[name[0]] = value
-    return value, path + name[1]
-
-
-def _steps() -> SearchStrategy[tuple[str, str]]:
-    """Field names with their step in a path: ``.name`` for identifiers, else ``["…"]`` as JSON (D1)."""
-    return st.sampled_from(
-        [
-            ("name", ".name"),
-            ("_1", "._1"),
-            ("é", ".é"),
-            ("", '[""]'),
-            ("1a", '["1a"]'),
-            ("a b", '["a b"]'),
-            ('a"b', '["a\\"b"]'),
-            ("a\\b", '["a\\\\b"]'),
-            ("a\n", '["a\\n"]'),
-            ("€", '["€"]'),
-            ("a.b", '["a.b"]'),
-            ("[0]", '["[0]"]'),
-        ]
+def _items(draw: st.DrawFn, keys: SearchStrategy[str], data: SearchStrategy[dict[str, Any]]) -> MapItem:
+    created = draw(instants())
+    updated = created + draw(st.sampled_from([0, 0, 1, 3600]) | st.integers(0, 10**6)) * _SECOND
+    ttl = draw(st.none() | st.integers(1, LONGEST_TTL))
+    return MapItem(
+        key=draw(keys),
+        data=draw(data),
+        revision=f"{draw(st.integers(0, 300) | st.integers(0, 2**40)):x}",
+        date_created=created,
+        date_updated=updated,
+        date_expires=None if ttl is None else updated + ttl * _SECOND,
+        created_by=draw(st.sampled_from(["system", "system", "taylor"]) | texts(min_size=1, max_size=8)),
     )
 
 
-def _field_names() -> SearchStrategy[str]:
-    return st.one_of(st.sampled_from(["x", "y", "z", "", "é", "e\u0301", "a b", "\0"]), texts(max_size=4))
+def limits() -> SearchStrategy[Limits]:
+    """Limits (semantics D5), the service's first."""
+    return st.just(Limits()) | st.builds(Limits, st.integers(1, 1000), st.integers(2, 2**20))
+
+
+@st.composite
+def maps(
+    draw: st.DrawFn, keys: SearchStrategy[str] | None = None, data: SearchStrategy[dict[str, Any]] | None = None
+) -> Map:
+    """Maps in memory, named ``"m"``, of none to some items that never expire, each map in a store of its own."""
+    map_ = Store(clock=ManualClock(now=1_700_000_000.0)).map("m")
+    contents = st.dictionaries(_or(keys, _KEYS), _or(data, _SMALL), max_size=8)
+    for key, value in draw(contents).items():
+        map_.set(key, value)
+    return map_
+
+
+@st.composite
+def pages(draw: st.DrawFn) -> Page:
+    """Pages (semantics L4) as a store returns them, from anywhere in a listing; their tokens lead to maps gone by."""
+    map_ = draw(maps())
+    size, listing = draw(st.sampled_from([1, 1, 2, 3, 50])), draw(st.just({}) | key_ranges())
+    found = list(_pages_of(map_, size, listing))
+    return draw(st.sampled_from(found))
+
+
+def _pages_of(map_: Map, size: int, listing: dict[str, Any]) -> Iterator[Page]:
+    page = map_.page(page_size=size, **_without_limit(listing))
+    yield page
+    while page.next_page_token is not None:
+        page = map_.page(page_size=size, page_token=page.next_page_token)
+        yield page
+
+
+@st.composite
+def events(draw: st.DrawFn, kind: type[Event] = Event) -> Event:
+    """Events (semantics E1) of this kind, or of all four. What has a ``previous`` may lack it, as in a feed."""
+    if kind is Event:
+        kind = draw(st.sampled_from([ItemAdded, ItemUpdated, ItemRemoved, MapRemoved]))
+    item = draw(items())
+    where: dict[str, Any] = {
+        "map_sid": draw(sids()),
+        "map_name": draw(st.none() | names()),
+        "revision": item.revision,
+        "date": item.date_updated,
+    }
+    if kind is ItemAdded:
+        return ItemAdded(item.key, item, **where)
+    if kind is MapRemoved:
+        return MapRemoved(draw(st.booleans()), **where)
+    older = draw(st.none() | items(keys=st.just(item.key)))
+    if kind is ItemUpdated:
+        return ItemUpdated(item.key, item, older, **where)
+    return ItemRemoved(item.key, older, draw(st.booleans()), **where)
+
+
+def for_type(thing: object) -> SearchStrategy[Any] | None:
+    """What ``st.from_type`` gives for one of the library's own types, or ``None`` if it has to look for itself."""
+    for kind, strategy in ((MapItem, items), (Page, pages), (Limits, limits), (Map, maps)):
+        if thing is kind:
+            return strategy()
+    if isinstance(thing, type) and issubclass(thing, Event):
+        return events(thing)
+    return None
+
+
+# ---------------------------------------------------------------- whole operations
+
+
+class Operation(NamedTuple):
+    """One call of a verb or a read of ``Map``: call it with a map, of whatever implementation, to make the call.
+
+    The arguments are copied for each call, so that no store can keep what it was given and the next would get.
+
+    >>> from mapitem import Store
+    >>> Operation("set", ("a", {"x": 1}), {"ttl": 60})(Store().map("m")).data
+    {'x': 1}
+    """
+
+    verb: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}  # noqa: RUF012  # the default of a tuple's field, which nobody changes
+
+    def __call__(self, map: Any) -> Any:
+        """What the map answers; a range is walked to its end and given as a list. Raises what the map raises."""
+        args, kwargs = deepcopy((self.args, self.kwargs))
+        if self.verb == "mutate":
+            args = (args[0], _merging(args[1]))
+        result = getattr(map, self.verb)(*args, **kwargs)
+        return list(result) if self.verb == "range" else result
+
+    def __str__(self) -> str:
+        arguments = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
+        return f"{self.verb}({', '.join(arguments)})"
+
+
+def writes(
+    keys: SearchStrategy[str] | None = None,
+    data: SearchStrategy[dict[str, Any]] | None = None,
+    ttls: SearchStrategy[Any] | None = None,
+    revisions: SearchStrategy[str] | None = None,
+) -> SearchStrategy[Operation]:
+    """Writes to one map (semantics W1–W6), by every verb and with every option, of arguments that are good.
+
+    Strategies that you give take the place of those of the same name here. A ``mutate`` merges its data into what is
+    there. Whether a write succeeds depends on the map: low revisions and common keys meet often.
+    """
+    some_keys, some_data, some_ttls = _or(keys, _KEYS), _or(data, _SMALL), _or(ttls, _TTLS)
+    timed = {"ttl": some_ttls, "collection_ttl": st.sampled_from([None, None, None, 0, 60, LONGEST_TTL])}
+    conditional = {"if_match": st.sampled_from([None, "*"]) | _or(revisions, _REVISIONS)}
+    given = st.tuples(some_keys, some_data)
+    return st.one_of(
+        _calls("set", given, timed | conditional),
+        _calls("set", given, {}),
+        _calls("update", given, timed | conditional),
+        _calls("create", given, timed),
+        _calls("mutate", given, timed),
+        _calls("remove", st.tuples(some_keys), conditional),
+        _calls("set_item_ttl", st.tuples(some_keys, some_ttls.map(lambda ttl: ttl or 0)), conditional),
+        _calls("set_ttl", st.tuples(st.sampled_from([0, LONGEST_TTL])), {}),
+        _calls("purge", st.just(()), {}),
+    )
+
+
+def reads(keys: SearchStrategy[str] | None = None) -> SearchStrategy[Operation]:
+    """Reads of one map (semantics L), of arguments that are good."""
+    some_keys = _or(keys, _KEYS)
+    ranges = key_ranges()
+    pages = ranges.map(_without_limit)
+    return st.one_of(
+        _calls("get", st.tuples(some_keys), {}),
+        _calls("__getitem__", st.tuples(some_keys), {}),
+        _calls("__contains__", st.tuples(some_keys), {}),
+        _calls("__len__", st.just(()), {}),
+        ranges.map(lambda listing: Operation("range", (), listing)),
+        st.builds(lambda listing, size: Operation("page", (), {**listing, "page_size": size}), pages, page_sizes()),
+    )
+
+
+def operations(
+    keys: SearchStrategy[str] | None = None,
+    data: SearchStrategy[dict[str, Any]] | None = None,
+    ttls: SearchStrategy[Any] | None = None,
+    revisions: SearchStrategy[str] | None = None,
+) -> SearchStrategy[Operation]:
+    """``writes`` and ``reads``, more of the former."""
+    some_writes = writes(keys, data, ttls, revisions)
+    return some_writes | some_writes | reads(keys)
+
+
+def _calls(
+    verb: str, args: SearchStrategy[tuple[Any, ...]], options: dict[str, SearchStrategy[Any]]
+) -> SearchStrategy[Operation]:
+    return st.builds(Operation, st.just(verb), args, st.fixed_dictionaries({}, optional=options))
+
+
+def _without_limit(listing: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in listing.items() if name != "limit"}
+
+
+def _merging(changes: dict[str, Any]) -> Any:
+    return lambda data: data | changes
+
+
+def _or(given: SearchStrategy[Any] | None, default: Any) -> SearchStrategy[Any]:
+    return default() if given is None else given
+
+
+# Where a parameter hides the strategy that it stands in for.
+_KEYS, _DATA, _SMALL, _TTLS, _REVISIONS = keys, data, small_data, ttls, revisions
+_SECOND = datetime.timedelta(seconds=1)
