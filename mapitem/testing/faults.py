@@ -337,11 +337,8 @@ def _json_bytes(packed: bytes | None) -> int:
 
 
 def _rewriting(key: str) -> Callable[[Map], object]:
-    def write(map_: Map) -> object:
-        item = map_.get(key)
-        return map_.set(key, {} if item is None else item.data)
-
-    return write
+    # Atomic, or it would undo what a third writer wrote in between.
+    return lambda map_: map_.mutate(key, lambda data: data)
 
 
 def _check_times(times: int) -> None:

@@ -40,6 +40,7 @@ class RateWindow:
         self._budget = per_second * window_seconds * _SMALLEST
         self._window = round(window_seconds * _MICROSECONDS)
         self._taken = 0
+        self._seen = 0
         self._writes: deque[tuple[int, int]] = deque()
 
     def check(self, sizes: list[int], now: int, name: str) -> None:
@@ -48,9 +49,10 @@ class RateWindow:
         Sizes are in bytes, ``now`` in microseconds. A write leaves the window as soon as it is as old as the window is
         long. A clock that goes back begins anew.
         """
-        if self._writes and now < self._writes[-1][0]:
+        if now < self._seen:
             self._writes.clear()
             self._taken = 0
+        self._seen = now
         while self._writes and self._writes[0][0] + self._window <= now:
             self._taken -= self._writes.popleft()[1]
         cost = _cost(sizes)
