@@ -7,6 +7,20 @@ from __future__ import annotations
 
 from mapitem.testing.clock import ManualClock
 from mapitem.testing.faults import Faults, FaultyStore, cut
+from mapitem.testing.linearizability import Violation, check_linearizability
 from mapitem.testing.rates import RateLimitExceeded
+from mapitem.testing.replay import Difference, check_trace
+from mapitem.testing.trace import Recorder
 
-__all__ = ["Faults", "FaultyStore", "ManualClock", "RateLimitExceeded", "cut"]
+__all__ = [
+    "Difference",
+    "Faults",
+    "FaultyStore",
+    "ManualClock",
+    "RateLimitExceeded",
+    "Recorder",
+    "Violation",
+    "check_linearizability",
+    "check_trace",
+    "cut",
+]
