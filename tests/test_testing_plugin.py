@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -155,6 +156,19 @@ def test_do_without_hypothesis(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
+
+
+def test_run_the_example_of_the_documentation(pytester: pytest.Pytester) -> None:
+    """The test file in docs/testing.md passes as it stands, and fails if the code under test loses a write."""
+    page = (Path(__file__).parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
+    (example,) = re.findall("```python\n(# test_basket.py\n.+?)```", page, re.DOTALL)
+    pytester.makepyfile(test_basket=example)
+    pytester.runpytest_inprocess("-W", "error").assert_outcomes(passed=3)
+    atomic = 'baskets.mutate(customer, lambda data: {"articles": [*data.get("articles", []), article]}, ttl=1800)'
+    assert atomic in example
+    careless = 'baskets.create(customer, {"articles": [article]}, ttl=1800)'
+    pytester.makepyfile(test_basket=example.replace(atomic, careless))
+    pytester.runpytest_inprocess("-W", "error").assert_outcomes(passed=1, failed=2)
 
 
 def test_use_the_fixtures_here(mapitem_store: object, mapitem_clock: object, clock: object) -> None:

@@ -10,7 +10,6 @@ every store with the default limits must take, or could return. They shrink towa
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -214,12 +213,12 @@ def bad_page_sizes() -> SearchStrategy[Any]:
 
 
 def instants() -> SearchStrategy[datetime.datetime]:
-    """Dates as items and events have them (semantics I2): aware UTC, with microseconds, in this century or so."""
-    return st.datetimes(
-        datetime.datetime(1970, 1, 1),
-        datetime.datetime(2100, 1, 1),
-        timezones=st.just(datetime.UTC),
-        allow_imaginary=False,
+    """Dates as items and events have them (semantics I2): aware UTC, from 1970 to 2100, to the microsecond."""
+    # Two numbers, where st.datetimes would draw seven.
+    return st.builds(
+        lambda seconds, micros: _EPOCH + datetime.timedelta(seconds=seconds, microseconds=micros),
+        st.integers(0, 4_102_444_800),
+        st.sampled_from([0, 0, 1, 500_000, 999_999]),
     )
 
 
@@ -227,22 +226,30 @@ def items(
     keys: SearchStrategy[str] | None = None, data: SearchStrategy[dict[str, Any]] | None = None
 ) -> SearchStrategy[MapItem]:
     """Items (semantics I) as a store could return them; of keys and data of your own, if you give strategies."""
-    return _items(_or(keys, _KEYS), _or(data, _DATA))
+    return st.builds(
+        _item,
+        _or(keys, _KEYS),
+        small_data() | small_data() | _DATA() if data is None else data,
+        st.integers(0, 300),
+        instants(),
+        st.sampled_from([0, 0, 1, 3600, 10**6]),
+        st.sampled_from([None, None, 1, 60, LONGEST_TTL]),
+        st.sampled_from(["system", "taylor", "é\U0001f600"]),
+    )
 
 
-@st.composite
-def _items(draw: st.DrawFn, keys: SearchStrategy[str], data: SearchStrategy[dict[str, Any]]) -> MapItem:
-    created = draw(instants())
-    updated = created + draw(st.sampled_from([0, 0, 1, 3600]) | st.integers(0, 10**6)) * _SECOND
-    ttl = draw(st.none() | st.integers(1, LONGEST_TTL))
+def _item(
+    key: str, data: dict[str, Any], number: int, created: datetime.datetime, age: int, ttl: int | None, creator: str
+) -> MapItem:
+    updated = created + age * _SECOND
     return MapItem(
-        key=draw(keys),
-        data=draw(data),
-        revision=f"{draw(st.integers(0, 300) | st.integers(0, 2**40)):x}",
+        key=key,
+        data=data,
+        revision=f"{number:x}",
         date_created=created,
         date_updated=updated,
         date_expires=None if ttl is None else updated + ttl * _SECOND,
-        created_by=draw(st.sampled_from(["system", "system", "taylor"]) | texts(min_size=1, max_size=8)),
+        created_by=creator,
     )
 
 
@@ -251,55 +258,60 @@ def limits() -> SearchStrategy[Limits]:
     return st.just(Limits()) | st.builds(Limits, st.integers(1, 1000), st.integers(2, 2**20))
 
 
-@st.composite
 def maps(
-    draw: st.DrawFn, keys: SearchStrategy[str] | None = None, data: SearchStrategy[dict[str, Any]] | None = None
-) -> Map:
+    keys: SearchStrategy[str] | None = None, data: SearchStrategy[dict[str, Any]] | None = None
+) -> SearchStrategy[Map]:
     """Maps in memory, named ``"m"``, of none to some items that never expire, each map in a store of its own."""
+    return st.dictionaries(_or(keys, _KEYS), _or(data, _SMALL), max_size=8).map(_map_of)
+
+
+def _map_of(contents: dict[str, dict[str, Any]]) -> Map:
     map_ = Store(clock=ManualClock(now=1_700_000_000.0)).map("m")
-    contents = st.dictionaries(_or(keys, _KEYS), _or(data, _SMALL), max_size=8)
-    for key, value in draw(contents).items():
+    for key, value in contents.items():
         map_.set(key, value)
     return map_
 
 
-@st.composite
-def pages(draw: st.DrawFn) -> Page:
+def pages() -> SearchStrategy[Page]:
     """Pages (semantics L4) as a store returns them, from anywhere in a listing; their tokens lead to maps gone by."""
-    map_ = draw(maps())
-    size, listing = draw(st.sampled_from([1, 1, 2, 3, 50])), draw(st.just({}) | key_ranges())
-    found = list(_pages_of(map_, size, listing))
-    return draw(st.sampled_from(found))
+    whole: dict[str, Any] = {}
+    listings = st.just(whole) | key_ranges().map(_without_limit)
+    return st.builds(_page, maps(), st.sampled_from([1, 1, 2, 3, 50]), listings, st.integers(0, 3))
 
 
-def _pages_of(map_: Map, size: int, listing: dict[str, Any]) -> Iterator[Page]:
-    page = map_.page(page_size=size, **_without_limit(listing))
-    yield page
-    while page.next_page_token is not None:
-        page = map_.page(page_size=size, page_token=page.next_page_token)
-        yield page
+def _page(map_: Map, size: int, listing: dict[str, Any], turns: int) -> Page:
+    page = map_.page(page_size=size, **listing)
+    for _ in range(turns):
+        if page.next_page_token is not None:
+            page = map_.page(page_size=size, page_token=page.next_page_token)
+    return page
 
 
-@st.composite
-def events(draw: st.DrawFn, kind: type[Event] = Event) -> Event:
+def events(kind: type[Event] = Event) -> SearchStrategy[Event]:
     """Events (semantics E1) of this kind, or of all four. What has a ``previous`` may lack it, as in a feed."""
     if kind is Event:
-        kind = draw(st.sampled_from([ItemAdded, ItemUpdated, ItemRemoved, MapRemoved]))
-    item = draw(items())
+        return st.one_of(*(events(each) for each in (ItemAdded, ItemUpdated, ItemRemoved, MapRemoved)))
+    names = st.sampled_from([None, "m", "a/../b", "\U0001f600"])
+    return st.builds(_event, st.just(kind), items(), st.none() | small_data(), st.booleans(), sids(), names)
+
+
+def _event(
+    kind: type[Event], item: MapItem, before: dict[str, Any] | None, expired: bool, sid: str, name: str | None
+) -> Event:
     where: dict[str, Any] = {
-        "map_sid": draw(sids()),
-        "map_name": draw(st.none() | names()),
+        "map_sid": sid,
+        "map_name": name,
         "revision": item.revision,
         "date": item.date_updated,
     }
     if kind is ItemAdded:
         return ItemAdded(item.key, item, **where)
     if kind is MapRemoved:
-        return MapRemoved(draw(st.booleans()), **where)
-    older = draw(st.none() | items(keys=st.just(item.key)))
+        return MapRemoved(expired, **where)
+    older = None if before is None else _item(item.key, before, 0, item.date_created, 0, None, item.created_by)
     if kind is ItemUpdated:
         return ItemUpdated(item.key, item, older, **where)
-    return ItemRemoved(item.key, older, draw(st.booleans()), **where)
+    return ItemRemoved(item.key, older, expired, **where)
 
 
 def for_type(thing: object) -> SearchStrategy[Any] | None:
@@ -417,3 +429,4 @@ def _or(given: SearchStrategy[Any] | None, default: Any) -> SearchStrategy[Any]:
 # Where a parameter hides the strategy that it stands in for.
 _KEYS, _DATA, _SMALL, _TTLS, _REVISIONS = keys, data, small_data, ttls, revisions
 _SECOND = datetime.timedelta(seconds=1)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
