@@ -468,15 +468,28 @@ def test_crash(file_store: FaultyStore, clock: ManualClock) -> None:
         assert again.open_map("m")["a"].data == {"x": 1}
 
 
-def test_crash_while_a_compaction_is_under_way(tmp_path: Path) -> None:
-    """M1: the old log is the one that is found."""
+def test_crash_while_a_compaction_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """M1: the old log is the one that is found, and what was half written is gone; no descriptor is left open."""
+    before = len(os.listdir("/dev/fd"))
     store = FaultyStore(tmp_path / "s.mapitem")
-    store.map("m").set("a", {})
-    store._begin_compaction(store._log)
-    store.faults.crash()
+    map_ = store.map("m")
+    for number in range(2000):
+        map_.set(f"{number:04}", {"s": "x" * 200})
+    step = store._compact_step
+
+    def crash_in_the_middle() -> bool:
+        while len(os.listdir(tmp_path)) < 3:
+            assert not step()
+        store.faults.crash()
+        return step()
+
+    monkeypatch.setattr(store, "_compact_step", crash_in_the_middle)
+    with pytest.raises(StoreClosed):
+        store.compact()
     with Store(tmp_path / "s.mapitem") as again:
-        assert list(again.open_map("m")) == ["a"]
+        assert len(again.open_map("m")) == 2000
     assert sorted(os.listdir(tmp_path)) == ["s.mapitem", "s.mapitem.lock"]
+    assert len(os.listdir("/dev/fd")) == before
 
 
 def test_cut_the_file_anywhere(tmp_path: Path) -> None:

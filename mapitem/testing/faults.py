@@ -3,7 +3,7 @@
 ``FaultyStore`` is a ``Store`` in every respect until ``store.faults`` is told otherwise, and works wherever one is
 asked for. Nothing is drawn at random: the next write fails because it was told to. It stands on three seams of the
 store, so that what fails is the real thing and goes the real ways: ``_write``, through which every write goes;
-``_disk``, under the log; and ``_new_engine``, which judges expiry.
+``_disk``, under the log; and ``_engine``, which judges expiry.
 """
 
 from __future__ import annotations
@@ -57,9 +57,17 @@ class FaultyStore(Store):
 
     def __init__(self, path: str | os.PathLike[str] | None = None, **options: Any) -> None:
         self.faults = Faults(self)
-        self._disk = _FaultyDisk(self.faults)
-        self._new_engine = lambda: _LateEngine(self.faults)
+        self._disk: _FaultyDisk = _FaultyDisk(self.faults)
         super().__init__(path, **options)
+
+    @property
+    def _engine(self) -> Engine:
+        return self._late_engine
+
+    @_engine.setter
+    def _engine(self, engine: Engine) -> None:
+        # Whichever the store has made or loaded: seen through this one, expiry is late.
+        self._late_engine = _LateEngine(engine, self.faults)
 
     def __enter__(self) -> FaultyStore:
         super().__enter__()
@@ -182,8 +190,7 @@ class Faults:
         with store._reading():
             store._refuse(StoreClosed, "the store has crashed, as it was told to")
             store._log.abandon()
-            if store._compaction is not None:
-                store._compaction.new.file.abandon()
+            store._disk.close_all()
             store._is_let_go = True
         store._wake_watchers()
         if store._writer_lock is not None:
@@ -381,6 +388,29 @@ class _ToldBatch(Batch):
 class _FaultyDisk(Disk):
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
+        self._descriptors: set[int] = set()
+
+    def open_read(self, path: str) -> int:
+        return self._opened(super().open_read(path))
+
+    def open_write(self, path: str) -> int:
+        return self._opened(super().open_write(path))
+
+    def create(self, path: str, mode: int) -> int:
+        return self._opened(super().create(path, mode))
+
+    def close(self, descriptor: int) -> None:
+        self._descriptors.discard(descriptor)
+        super().close(descriptor)
+
+    def close_all(self) -> None:
+        """As the end of the process does."""
+        while self._descriptors:
+            super().close(self._descriptors.pop())
+
+    def _opened(self, descriptor: int) -> int:
+        self._descriptors.add(descriptor)
+        return descriptor
 
     def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
         failing = self._faults._take_failing_write()
@@ -396,10 +426,11 @@ class _FaultyDisk(Disk):
 
 
 class _LateEngine(Engine):
-    """The engine, but that whatever judges expiry does so as of some time ago. What is stamped is stamped as ever."""
+    """An engine, but that whatever judges expiry does so as of some time ago. What is stamped is stamped as ever."""
 
-    def __init__(self, faults: Faults) -> None:
-        super().__init__()
+    def __init__(self, engine: Engine, faults: Faults) -> None:
+        # One engine with two faces: what the one changes, the other has.
+        self.__dict__ = engine.__dict__
         self._faults = faults
 
     def is_over(self, state: MapState | Draft, now: int) -> bool:  # type: ignore[override]
