@@ -334,6 +334,18 @@ def _session(run: Run, level: str, random: Random, story: list[str]) -> None:
         forget(run.store)
 
 
+def random_run(level: str, random: Random, *, compact_at: float | None = 1.1, reopens: bool = True) -> Run:
+    """A new store that has performed steps drawn at random. Call it within ``surroundings``."""
+    run = Run(compact_at=compact_at)
+    run.level = level
+    for step in _random_steps(run, random):
+        if reopens or step[0] not in ("close", "backup"):
+            run.do(step)
+    if run.store is not None:
+        forget(run.store)
+    return run
+
+
 def _random_steps(run: Run, random: Random) -> Iterator[Step]:
     yield ("open", run.level)
     for _ in range(random.randrange(14)):

@@ -89,7 +89,7 @@ def plan_of(faults: Sequence[Planned]) -> Callable[[str, int], Fault | None]:
     return plan
 
 
-def calls_of(name: str, level: str) -> list[str]:
+def calls_of(name: str | list[Step], level: str) -> list[str]:
     """The kinds of the calls that a workload makes when none fails."""
     kinds: list[str] = []
     disk = SimDisk(plan=lambda kind, call: kinds.append(kind))
@@ -98,7 +98,7 @@ def calls_of(name: str, level: str) -> list[str]:
     return kinds
 
 
-def every_fault(name: str, level: str) -> Iterator[list[Planned]]:
+def every_fault(name: str | list[Step], level: str) -> Iterator[list[Planned]]:
     """Each call made to fail in turn, in each way that its kind knows, once and for good."""
     for call, kind in enumerate(calls_of(name, level)):
         for fault in FAULTS[kind]:
@@ -107,7 +107,7 @@ def every_fault(name: str, level: str) -> Iterator[list[Planned]]:
                 yield [Planned(call, fault, FULL if fault.error == errno.ENOSPC and kind in FULL else (kind,))]
 
 
-def pairs_of_faults(name: str, level: str, random: Random, count: int) -> Iterator[list[Planned]]:
+def pairs_of_faults(name: str | list[Step], level: str, random: Random, count: int) -> Iterator[list[Planned]]:
     """Two calls that fail, drawn at random; often soon after one another."""
     kinds = calls_of(name, level)
     for _ in range(count):
@@ -121,15 +121,16 @@ def pairs_of_faults(name: str, level: str, random: Random, count: int) -> Iterat
 class Trial(Run):
     """A workload on a disk that refuses calls: what may be on the disk is ``models[promise.kill:promise.high + 1]``."""
 
-    def __init__(self, disk: SimDisk, name: str, level: str) -> None:
-        super().__init__(disk, compact_at=1.1 if name == "compaction by itself" else None)
+    def __init__(self, disk: SimDisk, name: str | list[Step], level: str) -> None:
+        """``name`` is that of a workload, or steps that make sense also if one before them was refused for good."""
+        super().__init__(disk, compact_at=1.1 if name == "compaction by itself" or isinstance(name, list) else None)
         self.level = level
-        self.steps = WORKLOADS[name]
+        self.workload = WORKLOADS[name] if isinstance(name, str) else name
         self.failed = False
         self.refusals = 0
 
     def perform(self) -> None:
-        for step in self.steps:
+        for step in self.workload:
             self.attempt(step)
         self.disk.plan = None
         if self.store is not None:
@@ -351,8 +352,11 @@ def _unsound(disk: SimDisk) -> str | None:
     return scan.reason
 
 
-def fail(name: str, level: str, faults: Sequence[Planned], tally: Tally, random: Random) -> None:
-    """Perform a workload while these calls fail, and look at what crashes would leave then. Raises a ``Finding``."""
+def fail(name: str | list[Step], level: str, faults: Sequence[Planned], tally: Tally, random: Random) -> int:
+    """Perform a workload while these calls fail, and look at what crashes would leave then. Raises a ``Finding``.
+
+    Returns how many calls failed.
+    """
     trial = Trial(SimDisk(plan=plan_of(faults)), name, level)
     try:
         trial.perform()
@@ -368,37 +372,48 @@ def fail(name: str, level: str, faults: Sequence[Planned], tally: Tally, random:
     except Finding as finding:
         finding.add_note(f"{name} at {level!r} with {list(faults)}; failed: {trial.disk.failed}")
         raise
+    return trial.disk.faults
 
 
 # ---------------------------------------------------------------- exceptions out of thin air
 
 _ROOMS = tuple(os.path.dirname(module.__file__ or "") + os.sep for module in (mapitem, sortedcontainers))
 
-# What goes before, the call that is interrupted, and when a log is compacted by itself.
-CALLS: dict[str, tuple[list[Step], Step, float | None]] = {
-    "set": ([("map", "m"), ("set", "m", "a", {"n": 1})], ("set", "m", "a", {"n": 2}), None),
-    "create": ([("map", "m"), ("set", "m", "b", {"n": 1}, 5), ("tick", 6)], ("create", "m", "a", {"n": 2}, 30), None),
-    "remove": ([("map", "m"), ("set", "m", "a", {"n": 1}, 60)], ("remove", "m", "a"), None),
-    "mutate": ([("map", "m"), ("set", "m", "a", {"n": 1})], ("mutate", "m", "a", {"n": 2}), None),
-    "map": ([("map", "m", 5), ("set", "m", "a", {"n": 1}), ("tick", 6)], ("map", "m"), None),
-    "batch": (
+
+class Interrupted(NamedTuple):
+    """A call that is interrupted."""
+
+    before: list[Step]  # on a store that was opened
+    step: Step
+    compact_at: float | None
+
+
+CALLS: dict[str, Interrupted] = {
+    "set": Interrupted([("map", "m"), ("set", "m", "a", {"n": 1})], ("set", "m", "a", {"n": 2}), None),
+    "create": Interrupted(
+        [("map", "m"), ("set", "m", "b", {"n": 1}, 5), ("tick", 6)], ("create", "m", "a", {"n": 2}, 30), None
+    ),
+    "remove": Interrupted([("map", "m"), ("set", "m", "a", {"n": 1}, 60)], ("remove", "m", "a"), None),
+    "mutate": Interrupted([("map", "m"), ("set", "m", "a", {"n": 1})], ("mutate", "m", "a", {"n": 2}), None),
+    "map": Interrupted([("map", "m", 5), ("set", "m", "a", {"n": 1}), ("tick", 6)], ("map", "m"), None),
+    "batch": Interrupted(
         [("map", "m"), ("map", "n"), ("set", "m", "a", {"n": 1}), ("set", "m", "b", {"n": 1}, 5), ("tick", 6)],
         ("batch", ("set", "m", "c", {"n": 3}), ("remove", "m", "a"), ("create", "n", "a", {"n": 4}, 9)),
         None,
     ),
-    "first after a clean end": ([("map", "m"), ("close",), ("open",)], ("set", "m", "a", {"n": 1}), None),
-    "compact": (
+    "first after a clean end": Interrupted([("map", "m"), ("close",), ("open",)], ("set", "m", "a", {"n": 1}), None),
+    "compact": Interrupted(
         [("map", "m"), *[("set", "m", f"k{number}", {"n": number}) for number in range(5)]],
         ("compact",),
         None,
     ),
-    "write that compacts": (
+    "write that compacts": Interrupted(
         [("map", "m"), *[("set", "m", f"k{number % 2}", {"pad": "x" * 100}) for number in range(8)]],
         ("set", "m", "k0", {"pad": "y" * 100}),
         1.1,
     ),
-    "sync": ([("map", "m"), ("set", "m", "a", {"n": 1})], ("sync",), None),
-    "close": ([("map", "m"), ("set", "m", "a", {"n": 1})], ("close",), None),
+    "sync": Interrupted([("map", "m"), ("set", "m", "a", {"n": 1})], ("sync",), None),
+    "close": Interrupted([("map", "m"), ("set", "m", "a", {"n": 1})], ("close",), None),
 }
 
 
@@ -457,12 +472,14 @@ def _closed_places(code: CodeType) -> frozenset[int]:
     return _closed[code]
 
 
-def interrupt(name: str, level: str, at: int, raising: type[BaseException], tally: Tally, random: Random) -> bool:
+def interrupt(
+    call_or_name: Interrupted | str, level: str, at: int, raising: type[BaseException], tally: Tally, random: Random
+) -> bool:
     """Raise an exception at the ``at``-th line of a call, and see that the store is in step with its log (F3).
 
     Returns whether the call was long enough to be interrupted there. Call it within ``surroundings``.
     """
-    steps, step, compact_at = CALLS[name]
+    steps, step, compact_at = CALLS[call_or_name] if isinstance(call_or_name, str) else call_or_name
     run = Run(compact_at=compact_at)
     run.level = level
     for each in [("open",), *steps]:
@@ -487,7 +504,7 @@ def interrupt(name: str, level: str, at: int, raising: type[BaseException], tall
         closing = step[0] == "close"
         _check_interrupted(run, after, closing=closing, may_leak=may_leak, tally=tally, random=random)
     except Finding as finding:
-        finding.add_note(f"{raising.__name__} at line {at} of {name} at {level!r}, {interrupter.where}")
+        finding.add_note(f"{raising.__name__} at line {at} of {call_or_name} at {level!r}, {interrupter.where}")
         raise
     return True
 

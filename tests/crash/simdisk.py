@@ -376,6 +376,7 @@ class SimDisk(Disk):
         self.trace: list[Entry] = []
         self.plan = plan
         self.calls = 0
+        self.faults = 0
         self.failed: list[tuple[str, int]] = []  # which calls were made to fail, and at which file
         self.distrusted: set[int] = set()  # files of which a sync has failed
         self.retried: list[int] = []  # those of them that were synced again as if nothing had been
@@ -399,6 +400,7 @@ class SimDisk(Disk):
         fault = self.plan(kind, place) if self.plan is not None else None
         if fault is not None:
             self.failed.append((kind, number))
+            self.faults += 1
         return fault
 
     def _check(self, kind: str, number: int = -1, *, changes: bool = False) -> None:

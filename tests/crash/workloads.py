@@ -333,6 +333,7 @@ class Run:
         self.states: list[State] = [self.model.state()]
         self.promise = Promise()
         self.events: list[Event] = []
+        self.steps: list[Step] = []  # what was performed
 
     @classmethod
     def of(cls, steps: Sequence[Step], *, level: str = "process", compact_at: float | None = None) -> Run:
@@ -347,6 +348,7 @@ class Run:
 
     def do(self, step: Step) -> None:
         """Perform a step that must succeed."""
+        self.steps.append(step)
         special: Callable[..., None] | None = getattr(self, f"_do_{step[0]}", None)
         if special is not None:
             special(*step[1:])
