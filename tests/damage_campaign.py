@@ -1,20 +1,17 @@
 """Damaging files in every way and at random, and hostile records under right checksums (durability V4).
 
 Three proofs, of which ``test_damage`` runs a short form each: ``judge`` holds what a store makes of a damaged file
-against every state that the store had acknowledged (G2), ``damages`` are the ways to damage one, and ``Fuzzer`` writes
-records that no store would write (G3). What is wrong comes out as a ``Finding``.
+against every state that the store had acknowledged (G2), ``every_bit`` and its like are the ways to damage one, and
+``Fuzzer`` writes records that no store would write (G3). What is wrong comes out as a ``Finding``.
 
-The long form, each round with another seed::
+The long form, each round with another seed, is a part of ``tests.proof``; alone::
 
-    python -m tests.damage_campaign --minutes 30 [--seed N]
+    python -m tests.proof --only damages --minutes 30 [--seed N]
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
 import os
-import resource
 import struct
 import sys
 import zlib
@@ -23,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -54,6 +52,8 @@ NOW = 1_700_000_000.0
 BEFORE_ALL = NOW - 10_000_000
 REFUSALS = (LogCorrupt, NotAStore, NewerFormat)
 SECTOR = 512
+# More than any window, and less than what a damaged length may claim.
+MOST_READ = 8 * 1024 * 1024
 
 
 def memory_folder() -> TemporaryDirectory[str]:
@@ -66,7 +66,12 @@ class Finding(AssertionError):
 
 
 class _HastyDisk(Disk):
-    """The real one, without its waiting."""
+    """The real one, without its waiting; no read may make room for what is not there (G3)."""
+
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        if length > MOST_READ + max(0, self.size(descriptor) - offset):
+            raise Finding(f"G3: {length} bytes to be read where there are none")
+        return super().read(descriptor, length, offset)
 
     def sync(self, descriptor: int) -> None:
         pass
@@ -478,6 +483,33 @@ def damaged(subject: Subject, random: Random) -> tuple[bytes, str]:
     return bytes(log), ", ".join(done)
 
 
+def every_bit(log: bytes) -> Iterator[bytes]:
+    """The log with each of its bits flipped in turn."""
+    for bit in range(8 * len(log)):
+        other = bytearray(log)
+        other[bit // 8] ^= 1 << bit % 8
+        yield bytes(other)
+
+
+def every_truncation(log: bytes) -> Iterator[bytes]:
+    """The log cut off at each byte."""
+    return (log[:size] for size in range(len(log)))
+
+
+def every_splice(log: bytes) -> Iterator[bytes]:
+    """The log with each of its frames left out, doubled, moved to the end, or exchanged with another."""
+    frames = split(log)
+    for one, frame in enumerate(frames):
+        rest = frames[:one] + frames[one + 1 :]
+        yield log[: HEADER.size] + b"".join(rest)
+        yield log[: HEADER.size] + b"".join([*frames[: one + 1], *frames[one:]])
+        yield log[: HEADER.size] + b"".join([*frames, frame])
+        for other in range(one):
+            swapped = list(frames)
+            swapped[one], swapped[other] = swapped[other], swapped[one]
+            yield log[: HEADER.size] + b"".join(swapped)
+
+
 def split(log: bytes) -> list[bytes]:
     """The whole frames of a log, as far as they follow each other."""
     frames, place = [], HEADER.size
@@ -845,57 +877,58 @@ _WRITES: tuple[Callable[[Map, str], object], ...] = (
 
 # ---------------------------------------------------------------- the long form
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.damage_campaign", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0, help="of the first round; the next ones count on from it")
-    arguments = parser.parse_args()
-    logging.disable(logging.CRITICAL)
-    end = perf_counter() + 60 * arguments.minutes
-    seed = arguments.seed
-    counts: Counter[str] = Counter()
-    while perf_counter() < end:
-        counts += campaign_round(seed)
-        seed += 1
-    for name, count in sorted(counts.items()):
-        print(f"{count:10,} {name}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(f"seeds {arguments.seed} to {seed - 1}; {peak} MiB at most; {counts['findings']} findings")
-    sys.exit(1 if counts["findings"] else 0)
+SUBJECTS: list[tuple[Callable[..., Subject], str, bool]] = [
+    (make, level, closed)
+    for make in (small_subject, compacted_subject)
+    for level in ("none", "process", "power")
+    for closed in (True, False)
+]
+_PORTIONS = 6  # in which the bits and truncations of a small subject are tried, one in each round
 
 
-def campaign_round(seed: int, *, damages: int = 150, mutations: int = 150) -> Counter[str]:
-    """Some damages of one random log, and some mutations of records; what came of them, counted."""
+def campaign_round(seed: int, counts: Counter[str], *, damages: int = 100, mutations: int = 100) -> None:
+    """A portion of all the bits and truncations of a small log, random damages of a larger one, hostile records.
+
+    Raises the first ``Finding``.
+    """
     random = Random(seed)
-    counts: Counter[str] = Counter()
-    level, closed = random.choice(["none", "process", "power"]), random.random() < 0.7
-    subject = large_subject(level, random, closed=closed)
-    for number in range(damages):
-        log, done = damaged(subject, random)
-        with (
-            _findings(counts, f"seed {seed}, damage {number} ({subject.name}: {done})"),
-            memory_folder() as folder,
-        ):
-            counts[f"damages {judge(subject, log, Path(folder) / 'log', thorough=number % 4 == 0)}"] += 1
-            if number % 4 == 1:
-                counts[f"repairs {judge_repair(subject, log, Path(folder) / 'log')}"] += 1
     with memory_folder() as folder:
-        fuzzer = Fuzzer(random, Path(folder) / "log")
+        path = Path(folder) / "log"
+        _small_portion(seed, counts, path)
+        subject = large_subject(random.choice(["none", "process", "power"]), random, closed=random.random() < 0.7)
+        for number in range(damages):
+            log, done = damaged(subject, random)
+            with _noted(f"damage {number} of the subject {subject.name}: {done}"):
+                counts[f"damaged files {judge(subject, log, path, thorough=number % 4 == 0)}"] += 1
+                if number % 4 == 1:
+                    counts[f"repairs of them {judge_repair(subject, log, path)}"] += 1
+        fuzzer = Fuzzer(random, path)
         for number in range(mutations):
-            with _findings(counts, f"seed {seed}, mutation {number}"):
-                counts[f"mutations {fuzzer.round()}"] += 1
-    return counts
+            with _noted(f"hostile file {number}"):
+                counts[f"hostile files {fuzzer.round()}"] += 1
+
+
+def _small_portion(seed: int, counts: Counter[str], path: Path) -> None:
+    make, level, closed = SUBJECTS[seed % len(SUBJECTS)]
+    subject = make(level, closed=closed)
+    portion = slice(seed // len(SUBJECTS) % _PORTIONS, None, _PORTIONS)
+    ways = {"bits flipped": every_bit, "truncations": every_truncation, "frames spliced": every_splice}
+    for what, way in ways.items():
+        for number, log in enumerate(islice(way(subject.log), portion.start, None, portion.step)):
+            if log == subject.log:
+                continue
+            with _noted(f"{number} of the {what} in portion {portion.start} of the subject {subject.name}"):
+                judge(subject, log, path, thorough=number % 8 == 0)
+                counts[what] += 1
+                if number % 8 == 4:
+                    judge_repair(subject, log, path)
+                    counts["of them repaired"] += 1
 
 
 @contextmanager
-def _findings(counts: Counter[str], where: str) -> Iterator[None]:
+def _noted(where: str) -> Iterator[None]:
     try:
         yield
     except Finding as finding:
-        counts["findings"] += 1
-        print(f"{where}: {finding}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        finding.add_note(where)
+        raise
