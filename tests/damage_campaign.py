@@ -574,9 +574,9 @@ class Fuzzer:
     def _mutate_payload(self, payload: bytes) -> bytes:
         try:
             operations = msgpack.unpackb(payload)
-        except ValueError:
-            return payload  # mutated before
-        return payload if isinstance(operations, str) else pack(self._mutate_value(operations))
+            return payload if isinstance(operations, str) else pack(self._mutate_value(operations))
+        except (ValueError, RecursionError):
+            return payload  # mutated before, or nested deeper than can be packed here
 
     def _mutate_value(self, value: Any) -> Any:
         """A change at one place somewhere in the value, within rows as well."""
@@ -609,8 +609,9 @@ class Fuzzer:
             return bytes(content)
         try:
             fields = self._mutate_value(msgpack.unpackb(row))
-        except ValueError:
-            return row  # mutated before
+            pack(fields)
+        except (ValueError, RecursionError):
+            return row  # as above
         if not isinstance(fields, list) or random.random() < 0.1:
             return pack(fields)
         # With the head as it has to be, so that more than the first check is put to the test.
@@ -895,17 +896,27 @@ def campaign_round(seed: int, counts: Counter[str], *, damages: int = 100, mutat
     with memory_folder() as folder:
         path = Path(folder) / "log"
         _small_portion(seed, counts, path)
-        subject = large_subject(random.choice(["none", "process", "power"]), random, closed=random.random() < 0.7)
-        for number in range(damages):
-            log, done = damaged(subject, random)
-            with _noted(f"damage {number} of the subject {subject.name}: {done}"):
-                counts[f"damaged files {judge(subject, log, path, thorough=number % 4 == 0)}"] += 1
-                if number % 4 == 1:
-                    counts[f"repairs of them {judge_repair(subject, log, path)}"] += 1
-        fuzzer = Fuzzer(random, path)
-        for number in range(mutations):
-            with _noted(f"hostile file {number}"):
-                counts[f"hostile files {fuzzer.round()}"] += 1
+        random_damages(random, counts, path, damages)
+        hostile_files(random, counts, path, mutations)
+
+
+def random_damages(random: Random, counts: Counter[str], path: Path, number: int) -> None:
+    """So many random damages of one larger log. Raises the first ``Finding``."""
+    subject = large_subject(random.choice(["none", "process", "power"]), random, closed=random.random() < 0.7)
+    for each in range(number):
+        log, done = damaged(subject, random)
+        with _noted(f"damage {each} of the subject {subject.name}: {done}"):
+            counts[f"damaged files {judge(subject, log, path, thorough=each % 4 == 0)}"] += 1
+            if each % 4 == 1:
+                counts[f"repairs of them {judge_repair(subject, log, path)}"] += 1
+
+
+def hostile_files(random: Random, counts: Counter[str], path: Path, number: int) -> None:
+    """So many files that no store would write. Raises the first ``Finding``."""
+    fuzzer = Fuzzer(random, path)
+    for each in range(number):
+        with _noted(f"hostile file {each}"):
+            counts[f"hostile files {fuzzer.round()}"] += 1
 
 
 def _small_portion(seed: int, counts: Counter[str], path: Path) -> None:

@@ -1,0 +1,308 @@
+"""Damaged and hostile files: every bit and truncation of small ones, random damages of larger ones, a fuzzer (V4).
+
+The damages and the judge are in ``tests/damage_campaign``; the long form is ``python -m tests.proof --only damages``.
+Each test prints how much it tried, and fails if it tries far less than it used to.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tracemalloc
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgpack
+import pytest
+from damage_campaign import (
+    DAMAGES,
+    SUBJECTS,
+    HastyStore,
+    Raw,
+    Subject,
+    assemble,
+    compacted_subject,
+    every_bit,
+    every_splice,
+    every_truncation,
+    hostile_files,
+    judge,
+    judge_repair,
+    large_subject,
+    memory_folder,
+    pack,
+    random_damages,
+    small_subject,
+    split,
+)
+from log_reader import FRAME, HEADER
+
+from mapitem import LogCorrupt, MapItemError
+from mapitem.testing import ManualClock
+
+SMALL = pytest.mark.parametrize(
+    ("make", "level", "closed"),
+    [
+        (small_subject, "power", True),
+        (small_subject, "process", False),
+        (compacted_subject, "power", False),
+        (compacted_subject, "process", True),
+    ],
+)
+Make = Callable[..., Subject]
+
+# A map "m" with one item, as records.
+_ROW = b"\x96\xd3" + bytes(8) + (b"\xd3" + (1_700_000_000_000_000).to_bytes(8, "big")) * 2 + b"\xd3\x7f" + b"\xff" * 7
+MAP = [5, 0, "MP" + "0" * 32, "m", "system", 0, 0, 2**63 - 1, 0, 0]
+ROW = _ROW + msgpack.packb("system") + msgpack.packb({"n": 1})
+BASE_END = b"\xa8base end"
+
+
+def _try_all(subject: Subject, ways: Any, *, every: int, since: int = 0) -> Counter[str]:
+    """What the store makes of all these files, each ``every``-th of them written to and another one repaired."""
+    outcomes: Counter[str] = Counter()
+    with memory_folder() as folder:
+        path = Path(folder) / "log"
+        for number, log in enumerate(ways):
+            if log == subject.log:
+                continue
+            outcomes[judge(subject, log, path, thorough=number % every == 0)] += 1
+            if number % every == every // 2:
+                outcomes[f"repair: {judge_repair(subject, log, path)}"] += 1
+    print(f"{subject.name}: {dict(outcomes)}")
+    return outcomes
+
+
+# ---------------------------------------------------------------- every one
+
+
+@SMALL
+def test_sees_every_flipped_bit(make: Make, level: str, closed: bool) -> None:
+    """G2, V4: the right data, a refusal, or a torn tail with notice; never other data."""
+    subject = make(level, closed=closed)
+    outcomes = _try_all(subject, every_bit(subject.log), every=80)
+    assert outcomes["right"] + outcomes["refused"] + outcomes["prefix"] == 8 * len(subject.log) > 3_600
+    assert outcomes["repair: partly"] + outcomes["repair: complete"] > len(subject.log) / 12
+    # R2, R3: what was promised as on the medium is no torn tail.
+    frames = split(subject.log)
+    last = len(frames[-1])
+    if closed:
+        # Only of the mark at the end may a bit be wrong; each of its loss is a notice and nothing else.
+        assert outcomes["prefix"] == 0
+        assert outcomes["right"] == 8 * last
+    elif level == "power":
+        assert outcomes["prefix"] == 8 * last
+        assert outcomes["right"] == 0
+
+
+@SMALL
+def test_sees_every_truncation(make: Make, level: str, closed: bool) -> None:
+    """G2, V4: cut off within its base a file is refused; behind it, what is left is a state that was."""
+    subject = make(level, closed=closed)
+    outcomes = _try_all(subject, every_truncation(subject.log), every=10)
+    frames = split(subject.log)
+    base = HEADER.size + sum(map(len, frames[: 1 + next(n for n, each in enumerate(frames) if BASE_END in each)]))
+    assert outcomes["refused"] == base
+    assert outcomes["right"] == (len(frames[-1]) if closed else 0)
+    assert outcomes["prefix"] == len(subject.log) - base - outcomes["right"] > 100
+
+
+@pytest.mark.parametrize(("make", "level", "closed"), SUBJECTS)
+def test_sees_every_frame_out_of_its_place(make: Make, level: str, closed: bool) -> None:
+    """G1, V4: whole frames left out, doubled, moved to the end and exchanged, each with each."""
+    subject = make(level, closed=closed)
+    outcomes = _try_all(subject, every_splice(subject.log), every=8)
+    assert outcomes["right"] + outcomes["refused"] + outcomes["prefix"] > 20
+    # Only where every record stands as before is all of it shown; what is behind them is a torn tail.
+    records = subject.log[: -len(split(subject.log)[-1])] if closed else subject.log
+    untouched = sum(log.startswith(records) and log != subject.log for log in every_splice(subject.log))
+    assert outcomes["right"] == untouched
+
+
+@SMALL
+def test_tells_where_the_damage_is(make: Make, level: str, closed: bool, tmp_path: Path) -> None:
+    """R3: the offset of the damaged record, how many whole ones lie before it and how many after."""
+    subject = make("power", closed=closed)
+    frames = split(subject.log)
+    place = HEADER.size
+    path = tmp_path / "log"
+    for number, frame in enumerate(frames[:-1]):
+        log = bytearray(subject.log)
+        log[place + len(frame) - 1] ^= 0x40
+        path.write_bytes(log)
+        with pytest.raises(LogCorrupt) as caught:
+            HastyStore(path)
+        assert caught.value.path == str(path)
+        assert caught.value.offset == place
+        assert "checksum" in caught.value.reason
+        assert (caught.value.records_before, caught.value.records_after) == (number, len(frames) - number - 1)
+        assert path.read_bytes() == log
+        assert os.listdir(tmp_path) == ["log"]
+        place += len(frame)
+
+
+# ---------------------------------------------------------------- at random
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sees_random_damages_of_larger_files(seed: int, tmp_path: Path) -> None:
+    """G2, V4: bits, sectors and ranges flipped, zeroed, swapped, doubled, moved, cut out; repairs judged too."""
+    counts: Counter[str] = Counter()
+    with memory_folder() as folder:
+        random_damages(Random(seed), counts, Path(folder) / "log", 120)
+    print(dict(counts))
+    for outcome in ("refused", "right", "prefix"):
+        assert counts[f"damaged files {outcome}"] > 1
+    assert sum(count for what, count in counts.items() if what.startswith("damaged files")) == 120
+    assert counts["repairs of them partly"] > 15
+
+
+def test_lives_with_hostile_files() -> None:
+    """G3, V4: records that no store would write, under right checksums: documented errors, or a store that works."""
+    counts: Counter[str] = Counter()
+    with memory_folder() as folder:
+        hostile_files(Random(20261123), counts, Path(folder) / "log", 500)
+    print(dict(counts))
+    assert counts["hostile files refused"] > 150
+    assert counts["hostile files opened"] > 100
+
+
+def test_damages_in_every_way() -> None:
+    """V4: each way to damage a file changes it, or the sweeps try less than they say."""
+    subject = large_subject("power", Random(1), closed=True)
+    for damage in DAMAGES:
+        random = Random(1)
+        logs = set()
+        for _ in range(20):
+            log = bytearray(subject.log)
+            damage(log, random, subject.older)
+            logs.add(bytes(log))
+        assert len(logs - {subject.log}) > 5, damage
+
+
+# ---------------------------------------------------------------- G3, each by itself
+
+
+def _open(path: Path, log: bytes) -> tuple[list[Any], int]:
+    """What the file shows (an error as its name), and the most memory that Python took for it."""
+    path.write_bytes(log)
+    tracemalloc.start()
+    try:
+        with HastyStore(path, read_only=True, clock=ManualClock(now=0.0)) as store:
+            shown: list[Any] = [[map_.name, *map_.values()] for map_ in store.maps()]
+    except MapItemError as error:
+        shown = [type(error).__name__]
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return shown, peak
+
+
+@pytest.mark.parametrize("length", [2**32 - 1, 2**31, 2**24, 5000])
+@pytest.mark.parametrize("honest", [True, False])
+def test_makes_no_room_for_what_a_length_claims(length: int, honest: bool, tmp_path: Path) -> None:
+    """G3: a frame that claims to be longer than the file is none, whatever its checksum, and costs nothing."""
+    whole = assemble([pack([MAP]), BASE_END])
+    frame = split(assemble([pack([MAP]), BASE_END, pack([[1, 0, "k", ROW]])]))[-1]
+    liar = bytearray(frame)
+    liar[2:6] = length.to_bytes(4, "big")
+    if honest:
+        # The checksum is right for the bytes that there are.
+        liar[22:26] = zlib.crc32(bytes(liar[:22] + liar[26:]), zlib.crc32(whole[16:32])).to_bytes(4, "big")
+    shown, peak = _open(tmp_path / "log", whole + bytes(liar))
+    assert shown == [["m"]]  # a torn tail
+    assert peak < 8_000_000
+
+
+@pytest.mark.parametrize("head", [b"\xdd\x00\x0f\xff\xff", b"\xdc\xff\xff", b"\xdf\x00\x07\xff\xff", b"\x9f"])
+def test_makes_no_room_for_what_nested_arrays_claim(head: bytes, tmp_path: Path) -> None:
+    """G3: a megabyte of arrays in arrays, each of which claims a million elements, takes no gigabytes."""
+    hostile = Raw(head * (1_000_000 // len(head)))
+    for payloads in ([hostile, BASE_END], [pack([MAP]), BASE_END, hostile]):
+        shown, peak = _open(tmp_path / "log", assemble([bytes(each) for each in payloads]))
+        assert shown == ["LogCorrupt"]
+        assert peak < 40_000_000
+
+
+def test_gives_up_a_search_that_was_made_to_last(tmp_path: Path) -> None:
+    """G3: bytes that look like frames without end are damage after a bounded look, not a torn tail after hours."""
+    whole = assemble([pack([MAP]), BASE_END])
+    room = 400_000
+    tail = bytearray()
+    while len(tail) + FRAME.size < room:
+        tail += FRAME.pack(b"\xb5m", room - len(tail) - FRAME.size, 0, 0, 0)
+    shown, peak = _open(tmp_path / "log", whole + bytes(tail.ljust(room, b"\0")))
+    assert shown == ["LogCorrupt"]
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        [0, 0],
+        [11, 0],
+        [-1, 0],
+        [True, 0],
+        ["1", 0],
+        [8, 0, ["k"], [ROW]],
+        [9, 0, ["k"]],
+        [1, 0, "k", ROW, 0, 0],
+        [1, 0, "k"],
+        [1, 0, "", ROW],
+        [1, 0, b"k", ROW],
+        [1, 0, "k", ROW[:36]],
+        [1, 0, "k", b"\x95" + ROW[1:]],
+        [1, 0, "k", ROW.decode("latin-1")],
+        [2, 0, "k", ROW],
+        [1, 1, "k", ROW],
+        [3, 0, "k", 0, 0],
+        [4, 0, ["k"], 0, 0],
+        [4, 0, [], 0, 0],
+        [6, 0, -(2**63)],
+        [6, 0, "never"],
+        [7, 0, 0, 1],
+        [7, 0, 2**60, True],
+        [5, 1, "MP" + "0" * 31, "n", "system", 0, 0, 2**63 - 1, 0, 0],
+        [5, 1, "MP" + "1" * 32, "m", "system", 0, 0, 2**63 - 1, 0, 0],
+        [5, 0, "MP" + "1" * 32, "n", "system", 0, 0, 2**63 - 1, 0, 0],
+        [5, 1, "MP" + "1" * 32, "", "system", 0, 0, 2**63 - 1, 0, 0],
+        [5, 1, "MP" + "1" * 32, "n", "system", 0, 0, 2**63 - 1, 1, 0],
+        [5, 1, "MP" + "1" * 32, "n", "system", 0, 0, 2**63 - 1, 2**62, 2**62],
+        [1, 0, "k", ROW[:2] + (1).to_bytes(8, "big") + ROW[10:]],
+        [1, 0, "k", ROW[:29] + b"\xd3\x40" + bytes(7) + ROW[37:]],
+    ],
+    ids=repr,
+)
+def test_refuses_what_no_store_would_write(operation: list[Any], tmp_path: Path) -> None:
+    """G3: shapes are checked, unknown kinds are errors, and what does not follow from what was before is refused."""
+    shown, _ = _open(tmp_path / "log", assemble([pack([MAP]), BASE_END, pack([[1, 0, "k0", ROW]])]))
+    assert shown[0][0] == "m"
+    assert [item.key for item in shown[0][1:]] == ["k0"]
+    shown, _ = _open(tmp_path / "log", assemble([pack([MAP]), BASE_END, pack([operation])]))
+    assert shown == ["LogCorrupt"]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\xc0", b"\x90", b"\x91\xc0", b"\x91\x90", b"\xc1", b"\x81\x00\x00", pack([[1, 0, "k", ROW]]) + b"\0"],
+)
+def test_refuses_a_record_that_is_none(payload: bytes, tmp_path: Path) -> None:
+    """G3: a whole frame under a right checksum that holds no operations is damage, in the base and behind it."""
+    for payloads in ([payload, BASE_END], [pack([MAP]), BASE_END, payload]):
+        shown, _ = _open(tmp_path / "log", assemble(payloads))
+        assert shown == ["LogCorrupt"]
+
+
+def test_tells_of_a_promise_that_cannot_be(tmp_path: Path) -> None:
+    """G1, G3: no record can know more to be synced than there was when it was written."""
+    whole = assemble([pack([MAP]), BASE_END])
+    payload = pack([[1, 0, "k", ROW]])
+    for synced_to, shows in ((len(whole), True), (len(whole) + 1, False)):
+        head = struct.pack(">2sIQQ", b"\xb5m", len(payload), 2, synced_to)
+        checksum = zlib.crc32(head + payload, zlib.crc32(whole[16:32])).to_bytes(4, "big")
+        shown, _ = _open(tmp_path / "log", whole + head + checksum + payload)
+        assert (shown == ["LogCorrupt"]) is not shows
