@@ -66,11 +66,12 @@ class Finding(AssertionError):
 
 
 class _HastyDisk(Disk):
-    """The real one, without its waiting; no read may make room for what is not there (G3)."""
+    """The real one, without its waiting; no read may look for what is not there, or make room for it (G3)."""
 
     def read(self, descriptor: int, length: int, offset: int) -> bytes:
-        if length > MOST_READ + max(0, self.size(descriptor) - offset):
-            raise Finding(f"G3: {length} bytes to be read where there are none")
+        size = self.size(descriptor)
+        if offset > size or length > MOST_READ + size - offset:
+            raise Finding(f"G3: {length} bytes to be read at {offset} of a file of {size}")
         return super().read(descriptor, length, offset)
 
     def sync(self, descriptor: int) -> None:

@@ -41,7 +41,8 @@ from damage_campaign import (
 )
 from log_reader import FRAME, HEADER
 
-from mapitem import LogCorrupt, MapItemError
+from mapitem import LogCorrupt, MapItemError, NewerFormat
+from mapitem.repair import check
 from mapitem.testing import ManualClock
 
 SMALL = pytest.mark.parametrize(
@@ -60,6 +61,7 @@ _ROW = b"\x96\xd3" + bytes(8) + (b"\xd3" + (1_700_000_000_000_000).to_bytes(8, "
 MAP = [5, 0, "MP" + "0" * 32, "m", "system", 0, 0, 2**63 - 1, 0, 0]
 ROW = _ROW + msgpack.packb("system") + msgpack.packb({"n": 1})
 BASE_END = b"\xa8base end"
+CLOSE = b"\xa5close"
 
 
 def _try_all(subject: Subject, ways: Any, *, every: int, since: int = 0) -> Counter[str]:
@@ -218,7 +220,9 @@ def test_makes_no_room_for_what_a_length_claims(length: int, honest: bool, tmp_p
     assert peak < 8_000_000
 
 
-@pytest.mark.parametrize("head", [b"\xdd\x00\x0f\xff\xff", b"\xdc\xff\xff", b"\xdf\x00\x07\xff\xff", b"\x9f"])
+@pytest.mark.parametrize(
+    "head", [b"\xdd\x00\x0f\xff\xff", b"\xdc\xff\xff", b"\xdc\x20\x00", b"\xdf\x00\x07\xff\xff", b"\x9f"]
+)
 def test_makes_no_room_for_what_nested_arrays_claim(head: bytes, tmp_path: Path) -> None:
     """G3: a megabyte of arrays in arrays, each of which claims a million elements, takes no gigabytes."""
     hostile = Raw(head * (1_000_000 // len(head)))
@@ -228,10 +232,26 @@ def test_makes_no_room_for_what_nested_arrays_claim(head: bytes, tmp_path: Path)
         assert peak < 40_000_000
 
 
+def test_makes_no_room_for_a_length_that_was_damaged_under_an_open_store(tmp_path: Path) -> None:
+    """G3, R3: what the feed reads from a file that somebody wrote to meanwhile is looked at as carefully."""
+    path = tmp_path / "log"
+    with HastyStore(path, clock=ManualClock(now=0.0)) as store:
+        map_ = store.map("m")
+        before = path.stat().st_size
+        map_.set("k", {"n": 1})
+        log = bytearray(path.read_bytes())
+        log[before + 2] ^= 0x40  # the length's highest byte
+        path.write_bytes(log)
+        with pytest.raises(LogCorrupt) as caught:
+            list(map_.changes("0"))
+        assert caught.value.offset == before
+        assert map_["k"].data == {"n": 1}
+
+
 def test_gives_up_a_search_that_was_made_to_last(tmp_path: Path) -> None:
     """G3: bytes that look like frames without end are damage after a bounded look, not a torn tail after hours."""
     whole = assemble([pack([MAP]), BASE_END])
-    room = 400_000
+    room = 250_000
     tail = bytearray()
     while len(tail) + FRAME.size < room:
         tail += FRAME.pack(b"\xb5m", room - len(tail) - FRAME.size, 0, 0, 0)
@@ -295,6 +315,85 @@ def test_refuses_a_record_that_is_none(payload: bytes, tmp_path: Path) -> None:
     for payloads in ([payload, BASE_END], [pack([MAP]), BASE_END, payload]):
         shown, _ = _open(tmp_path / "log", assemble(payloads))
         assert shown == ["LogCorrupt"]
+
+
+@pytest.mark.parametrize(
+    ("payloads", "shows"),
+    [
+        ([BASE_END, BASE_END], []),
+        ([BASE_END, pack([MAP]), BASE_END], [["m"]]),
+        ([BASE_END, CLOSE, BASE_END], []),
+        ([CLOSE, BASE_END], ["LogCorrupt"]),
+        ([pack([MAP]), CLOSE, BASE_END], ["LogCorrupt"]),
+    ],
+)
+def test_takes_a_mark_in_no_other_place(payloads: list[bytes], shows: list[Any], tmp_path: Path) -> None:
+    """G1: a second end of a base is a torn tail, with notice; a clean end within a base is damage."""
+    shown, _ = _open(tmp_path / "log", assemble(payloads))
+    assert shown == shows
+    if shows != ["LogCorrupt"]:
+        with HastyStore(tmp_path / "log", read_only=True) as store:
+            assert store.recovery is not None
+            assert store.recovery.dropped_bytes == FRAME.size + len(BASE_END)
+
+
+def test_takes_a_clean_end_with_records_behind_it_for_none(tmp_path: Path) -> None:
+    """G1, R5: a mark that is not at the end means nothing, neither the first nor what a crash cuts off the second."""
+    path = tmp_path / "log"
+    for payloads, clean in (([BASE_END, CLOSE, pack([MAP])], False), ([BASE_END, CLOSE, pack([MAP]), CLOSE], True)):
+        path.write_bytes(assemble(payloads))
+        with HastyStore(path, read_only=True, clock=ManualClock(now=0.0)) as store:
+            assert [map_.name for map_ in store.maps()] == ["m"]
+            assert (store.recovery is None) is clean
+
+
+@pytest.mark.parametrize(("major", "flags"), [(2, 0), (1, 1), (1, 2**31), (65535, 2**32 - 1)])
+def test_leaves_a_file_of_the_future_alone(major: int, flags: int, tmp_path: Path) -> None:
+    """R6: a newer major version, or a flag that this one does not know, is refused, and the file stays as it is."""
+    head = struct.pack(">8sHHI16s", b"\x89mapitem", major, 0, flags, bytes(range(16)))
+    log = head + zlib.crc32(head).to_bytes(4, "big") + assemble([BASE_END])[HEADER.size :]
+    shown, _ = _open(tmp_path / "log", log)
+    assert shown == ["NewerFormat"]
+    with pytest.raises(NewerFormat):
+        HastyStore(tmp_path / "log")
+    assert (tmp_path / "log").read_bytes() == log
+    assert os.listdir(tmp_path) == ["log"]
+
+
+HEAD = ROW[:37]
+SYSTEM = msgpack.packb("system")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        SYSTEM,
+        SYSTEM + b"\x80\xc0",
+        SYSTEM + b"\xc0",
+        SYSTEM + b"\x90",
+        SYSTEM + b"\x81\xa1n\xc4\x01a",  # bytes
+        SYSTEM + b"\x81\xa1n\xd4\x05a",  # an extension
+        SYSTEM + b"\x81\xa1n\xd6\xff\0\0\0\0",  # an instant
+        SYSTEM + b"\x81\x01\x01",  # a key that is no string
+        SYSTEM + b"\x81\xa1n" + b"\x91" * 128 + b"\xc0",  # too deep
+        SYSTEM + b"\x81\xa1n" + b"\x91" * 1100 + b"\xc0",
+        SYSTEM + b"\x81\xa1n\xa1\xff",  # no UTF-8
+        b"\xc0\x80",
+        b"\x01\x80",
+    ],
+    ids=lambda rest: repr(rest[:20]),
+)
+def test_shows_no_content_that_is_none(rest: bytes, tmp_path: Path) -> None:
+    """G3: an opening looks at the heads of items alone; who reads the content of one that has none is told."""
+    path = tmp_path / "log"
+    path.write_bytes(assemble([pack([MAP]), BASE_END, pack([[1, 0, "k", HEAD + rest]])]))
+    with HastyStore(path, read_only=True, clock=ManualClock(now=0.0)) as store:
+        item = store.map("m")["k"]
+        assert item.revision == "0"
+        with pytest.raises(LogCorrupt):
+            str((item.created_by, item.data))
+    report = check(path)
+    assert report.damaged
 
 
 def test_tells_of_a_promise_that_cannot_be(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import errno
 import gc
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -83,6 +84,20 @@ def test_stays_in_step_whatever_line_is_interrupted(name: str) -> None:
     assert tally.tried > 20
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_stays_in_step_at_each_line_of_a_write(level: str) -> None:
+    """F3, V2: the same at every single line of a plain write."""
+    tally = Tally()
+    at = 1
+    while True:
+        with surroundings(at):
+            if not interrupt("long set", level, at, KeyboardInterrupt, tally, Random(at)):
+                break
+        at += 1
+    print(f"{level!r}: {at - 1} lines, {tally.tried} states")
+    assert tally.tried > 6 * 100
+
+
 def test_knows_a_failure_for_every_call_of_the_disk() -> None:
     """V2: no kind of call is left out of the sweeps."""
     made: set[str] = set()
@@ -97,8 +112,8 @@ def test_knows_a_failure_for_every_call_of_the_disk() -> None:
 # ---------------------------------------------------------------- F1: writes that fail
 
 
-@pytest.fixture
-def run() -> Iterator[Run]:
+@contextmanager
+def at_work() -> Iterator[Run]:
     """A store with one item, at work on a disk that can be told to fail."""
     with surroundings():
         run = Run()
@@ -108,6 +123,12 @@ def run() -> Iterator[Run]:
         yield run
         if run.store is not None:
             forget(run.store)
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    with at_work() as run:
+        yield run
 
 
 def _failing(run: Run, kind: str, fault: Fault, *, times: int = 1, skip: int = 0) -> None:

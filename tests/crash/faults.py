@@ -12,7 +12,6 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from random import Random
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -128,6 +127,8 @@ class Trial(Run):
         self.workload = WORKLOADS[name] if isinstance(name, str) else name
         self.failed = False
         self.refusals = 0
+        self.tally = Tally()
+        self.random = Random(level)
 
     def perform(self) -> None:
         for step in self.workload:
@@ -340,6 +341,19 @@ class Trial(Run):
             raise Finding(f"F4: {step} left a temporary file")
         if not self.failed and (reason := _unsound(self.disk)):
             raise Finding(f"F1: {step} did not cut the log back: {reason}")
+        if failures:
+            self._crash_now()
+
+    def _crash_now(self) -> None:
+        """Look at a few of the states that crashes would leave right behind a failure."""
+        medium, promise = self.disk.medium, self.promise._replace(unclean=None)
+        self.tally.count(0)
+        check_opening(SimDisk(medium.clone()), self.states, promise, kind=KILL, level=self.level, probe=False)
+        if medium.is_settled() or medium.is_in_limbo(PATH):
+            return
+        for files in medium.power_cuts(self.random, 1, thorough=False, most=6):
+            self.tally.count(0)
+            check_opening(SimDisk(Medium.of(files)), self.states, promise, kind=POWER, level=self.level, probe=False)
 
 
 def _unsound(disk: SimDisk) -> str | None:
@@ -358,6 +372,7 @@ def fail(name: str | list[Step], level: str, faults: Sequence[Planned], tally: T
     Returns how many calls failed.
     """
     trial = Trial(SimDisk(plan=plan_of(faults)), name, level)
+    trial.tally, trial.random = tally, random
     try:
         trial.perform()
         medium = trial.disk.medium
@@ -390,6 +405,7 @@ class Interrupted(NamedTuple):
 
 CALLS: dict[str, Interrupted] = {
     "set": Interrupted([("map", "m"), ("set", "m", "a", {"n": 1})], ("set", "m", "a", {"n": 2}), None),
+    "long set": Interrupted([("map", "m")], ("set", "m", "a", {"pad": "x" * 500}), None),
     "create": Interrupted(
         [("map", "m"), ("set", "m", "b", {"n": 1}, 5), ("tick", 6)], ("create", "m", "a", {"n": 2}, 30), None
     ),
@@ -502,14 +518,18 @@ def interrupt(
         # A descriptor changes hands before it is closed: rather one too many is left open than one closed twice.
         may_leak = (interrupter.where or "").endswith((" keep", " abandon", " _go_on_in"))
         closing = step[0] == "close"
-        _check_interrupted(run, after, closing=closing, may_leak=may_leak, tally=tally, random=random)
+        # Every other time the store is closed at once, without a write that might cover what is left in the file.
+        probe = not closing and at % 2 == 1
+        _check_interrupted(run, after, closing=closing, probe=probe, may_leak=may_leak, tally=tally, random=random)
     except Finding as finding:
         finding.add_note(f"{raising.__name__} at line {at} of {call_or_name} at {level!r}, {interrupter.where}")
         raise
     return True
 
 
-def _check_interrupted(run: Run, after: Model, *, closing: bool, may_leak: bool, tally: Tally, random: Random) -> None:
+def _check_interrupted(
+    run: Run, after: Model, *, closing: bool, probe: bool, may_leak: bool, tally: Tally, random: Random
+) -> None:
     store = run.store
     assert store is not None
     if store._lock._is_owned() or store._log.sync_lock._is_owned() or store._teller._telling.locked():
@@ -517,7 +537,7 @@ def _check_interrupted(run: Run, after: Model, *, closing: bool, may_leak: bool,
     here = len(run.states) - 1
     promise = run.promise._replace(high=here + 1, unclean=None)
     run.states.append(after.state())
-    if not closing:
+    if probe:
         try:
             store.map("probe")
             item = store.open_map("probe").set("probe", {"n": 0})
@@ -548,8 +568,13 @@ def _check_interrupted(run: Run, after: Model, *, closing: bool, may_leak: bool,
         left = run.disk.medium.clone() if kind == KILL else Medium.of(run.disk.medium.power_cut(random))
         tally.count(0)
         check_opening(SimDisk(left), run.states, promise, kind=kind, level=run.level, probe=kind == KILL)
-    with suppress(StoreFailed):
+    try:
         store.close()
+    except StoreFailed:
+        pass
+    else:
+        if not closing:
+            promise = promise._replace(unclean=False)
     if PretendedLock.held:
         raise Finding("F5: the lock is not released")
     if len(run.disk.descriptors) > may_leak:
