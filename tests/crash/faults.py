@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dis
 import errno
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -444,11 +445,14 @@ class _Interrupter:
 
     def run(self, call: Callable[[], object]) -> None:
         before = sys.gettrace()
+        # A finalizer that happens to run meanwhile would swallow the exception.
+        gc.disable()
         sys.settrace(self._enter)
         try:
             call()
         finally:
             sys.settrace(before)
+            gc.enable()
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
         return self._step if frame.f_code.co_filename.startswith(_ROOMS) else None

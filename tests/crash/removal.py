@@ -53,7 +53,8 @@ class Safeguard(NamedTuple):
     """One thing that keeps the file safe, how to take it out, and the checks that miss it then.
 
     An edit is written as a difference: lines of one function of the library, which begin with a space if they stay,
-    with ``-`` if they are taken out, and with ``+`` if they are put in; then another space. ``…`` is any text.
+    with ``-`` if they are taken out, and with ``+`` if they are put in; then another space. ``…`` is any text; a line
+    that is taken out and put in again is moved.
     """
 
     name: str
@@ -110,14 +111,12 @@ def _pattern(lines: list[str]) -> re.Pattern[str]:
 
 
 def _replacement(lines: list[str]) -> Callable[[re.Match[str]], str]:
+    """What stands in place of lines that were found."""
+    old = [line[2:] for line in lines if line[0] != "+"]
+
     def replace(match: re.Match[str]) -> str:
-        old = iter(match.groups()[1:])
-        new = []
-        for line in lines:
-            text = line[2:] if line[0] == "+" else next(old)
-            if line[0] != "-":
-                new.append(match["indent"] + text)
-        return "\n".join(new)
+        found = dict(zip(old, match.groups()[1:], strict=True))
+        return "\n".join(match["indent"] + found.get(line[2:], line[2:]) for line in lines if line[0] != "-")
 
     return replace
 

@@ -146,8 +146,8 @@ SAFEGUARDS: list[Safeguard] = [
         "R2, R3",
         (
             """
-            - frame = pack_frame(payload, self._sequence, self._synced_to, self._header.seed)
-            + frame = pack_frame(payload, self._sequence, 0, self._header.seed)
+              self.synced_position = reached
+            - self._synced_to = end
             """,
         ),
         (_damages(_BITS, "compacted", "power", False),),
@@ -287,7 +287,7 @@ SAFEGUARDS: list[Safeguard] = [
         "G3",
         (
             """
-            - unpack_head = _CHECKED_HEAD.unpack_from
+            - unpack_head = …unpack_from
             + return True
             """,
         ),
@@ -298,7 +298,7 @@ SAFEGUARDS: list[Safeguard] = [
         "G3",
         (
             """
-            - if type(fields[4]) is not str or type(fields[5]) is not dict:
+            - if type(…) is not str or type(…) is not dict:
             + if False:
             """,
         ),
@@ -498,12 +498,12 @@ SAFEGUARDS: list[Safeguard] = [
         "P2",
         (
             """
-            - reached, end = self.position, self._end
+            - reached, end = self.position, …
               try:
                   self._disk.sync(self.…descriptor)
               except OSError as error:
                   raise self.fail(error) from error
-            + reached, end = self.position, self._end
+            + reached, end = self.position, …
             """,
         ),
         (_test("test_group_commit.test_cover_with_a_sync_what_came_before_it_only"),),
@@ -540,7 +540,7 @@ SAFEGUARDS: list[Safeguard] = [
             """
             - place = log.append(operations)
               changes: …
-            - self._engine.apply(operations, place, changes)
+            - …engine.apply(operations, place, changes)
             + self._engine.apply(operations, log.size, changes)
             + log.append(operations)
             """,
@@ -570,9 +570,10 @@ SAFEGUARDS: list[Safeguard] = [
         "F3",
         (
             """
+              if self._is_marked:
+                  self._unmark()
             - if self._ragged:
             -     self.…cut()
-              place = self._end
             """,
         ),
         (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process"),),
@@ -594,7 +595,7 @@ SAFEGUARDS: list[Safeguard] = [
         "F1",
         (
             """
-              self._disk.truncate(self.…descriptor, self._end)
+              self._disk.truncate(self.…descriptor, self.…)
             - self._disk.sync(self.…descriptor)
             """,
         ),
