@@ -84,14 +84,14 @@ def test_stays_in_step_whatever_line_is_interrupted(name: str) -> None:
     assert tally.tried > 20
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_stays_in_step_at_each_line_of_a_write(level: str) -> None:
-    """F3, V2: the same at every single line of a plain write."""
+@pytest.mark.parametrize(("level", "probe"), [("none", True), ("process", True), ("process", False), ("power", True)])
+def test_stays_in_step_at_each_line_of_a_write(level: str, probe: bool) -> None:
+    """F3, V2: the same at every single line of a plain write, with writes behind it or none."""
     tally = Tally()
     at = 1
     while True:
         with surroundings(at):
-            if not interrupt("long set", level, at, KeyboardInterrupt, tally, Random(at)):
+            if not interrupt("long set", level, at, KeyboardInterrupt, tally, Random(at), probe=probe):
                 break
         at += 1
     print(f"{level!r}: {at - 1} lines, {tally.tried} states")

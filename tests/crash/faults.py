@@ -493,12 +493,23 @@ def _closed_places(code: CodeType) -> frozenset[int]:
 
 
 def interrupt(
-    call_or_name: Interrupted | str, level: str, at: int, raising: type[BaseException], tally: Tally, random: Random
+    call_or_name: Interrupted | str,
+    level: str,
+    at: int,
+    raising: type[BaseException],
+    tally: Tally,
+    random: Random,
+    *,
+    probe: bool | None = None,
 ) -> bool:
     """Raise an exception at the ``at``-th line of a call, and see that the store is in step with its log (F3).
 
-    Returns whether the call was long enough to be interrupted there. Call it within ``surroundings``.
+    ``probe``: write to it afterwards; else it is closed at once, without a write that might cover what is left in the
+    file (``None``: now this, now that). Returns whether the call was long enough to be interrupted there. Call it
+    within ``surroundings``.
     """
+    if probe is None:
+        probe = random.random() < 0.6
     steps, step, compact_at = CALLS[call_or_name] if isinstance(call_or_name, str) else call_or_name
     run = Run(compact_at=compact_at)
     run.level = level
@@ -522,9 +533,9 @@ def interrupt(
         # A descriptor changes hands before it is closed: rather one too many is left open than one closed twice.
         may_leak = (interrupter.where or "").endswith((" keep", " abandon", " _go_on_in"))
         closing = step[0] == "close"
-        # Every other time the store is closed at once, without a write that might cover what is left in the file.
-        probe = not closing and at % 2 == 1
-        _check_interrupted(run, after, closing=closing, probe=probe, may_leak=may_leak, tally=tally, random=random)
+        _check_interrupted(
+            run, after, closing=closing, probe=probe and not closing, may_leak=may_leak, tally=tally, random=random
+        )
     except Finding as finding:
         finding.add_note(f"{raising.__name__} at line {at} of {call_or_name} at {level!r}, {interrupter.where}")
         raise

@@ -576,7 +576,7 @@ SAFEGUARDS: list[Safeguard] = [
             -     self.…cut()
             """,
         ),
-        (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process"),),
+        (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", True),),
     ),
     Safeguard(
         "the cut before the mark of a clean end of what was interrupted",
@@ -588,7 +588,7 @@ SAFEGUARDS: list[Safeguard] = [
               if self._is_read_only:
             """,
         ),
-        (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process"),),
+        (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", False),),
     ),
     Safeguard(
         "the sync after a cut",
