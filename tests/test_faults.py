@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from crash.checks import Tally
@@ -278,11 +279,39 @@ def test_keeps_the_old_log_when_compaction_fails(run: Run, kind: str) -> None:
     with pytest.raises(OSError, match="space"):
         run.store.compact()
     assert run.disk.medium.files() == content
+    assert len(run.disk.descriptors) == 1
     run.compare()
     run.do(("set", "m", "b", {"n": 2}))
     run.do(("compact",))
     run.do(("close",))
     run.do(("open",))
+    run.compare()
+
+
+@pytest.mark.parametrize("kind", ["create", "set_mode"])
+@pytest.mark.parametrize("is_done", [False, True])
+def test_leaves_no_new_file_when_its_making_is_interrupted(run: Run, kind: str, is_done: bool) -> None:
+    """F4, F3: an interruption before or behind the call that makes the new file, or gives it its mode.
+
+    The file was left: what was raised behind the call that made it looked like that call's own failure.
+    """
+    assert run.store is not None
+    content, call = run.disk.medium.files(), getattr(run.disk, kind)
+
+    def interrupted(*arguments: Any) -> None:
+        if is_done:
+            call(*arguments)
+        raise KeyboardInterrupt
+
+    setattr(run.disk, kind, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.store.compact()
+    delattr(run.disk, kind)
+    assert run.disk.medium.files() == content
+    # What create opened and could not return, nobody can close.
+    assert len(run.disk.descriptors) == 1 + (kind == "create" and is_done)
+    run.do(("set", "m", "b", {"n": 2}))
+    run.do(("compact",))
     run.compare()
 
 

@@ -217,13 +217,17 @@ def main(parts: dict[str, Part], program: str, description: str | None, argument
     parser.add_argument("--only", choices=list(parts), action="append", help="this part; may be given several times")
     parser.add_argument("--page", type=Path, help="write the figures into this page as well")
     options = parser.parse_args(arguments)
-    logging.disable(logging.CRITICAL)
     chosen = {name: part for name, part in parts.items() if options.only is None or name in options.only}
     campaign = Campaign(chosen, options.seed, program)
     minutes = options.minutes
     if minutes is None:
         minutes = 1.0 if options.rounds is None else 1e6
-    campaign.run(minutes, options.rounds)
+    silenced = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # of torn tails and failed compactions we know
+    try:
+        campaign.run(minutes, options.rounds)
+    finally:
+        logging.disable(silenced)
     report = list(campaign.report())
     print("\n".join(report))
     if options.page is not None:
