@@ -93,8 +93,9 @@ class HastyStore(Store):
 class Subject(NamedTuple):
     """A log, and what its store has shown in its life.
 
-    ``states`` are the digests of every state it acknowledged, in order; ``items`` every item it ever held, with its
-    key; ``revisions`` the highest of each map. ``older`` is an earlier generation of the file, or nothing.
+    ``states`` are the digests of every state it acknowledged since the log was written, in order; ``items`` every item
+    it ever held, with its key; ``revisions`` the highest of each map. ``older`` is the log before, or nothing, and
+    ``older_states`` are the states of that.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Subject(NamedTuple):
     items: set[str]
     revisions: dict[str, int]
     older: bytes
+    older_states: list[str]
 
 
 Life = Callable[[Store, ManualClock], Iterator[None]]
@@ -126,6 +128,7 @@ def large_subject(level: str, random: Random, *, closed: bool) -> Subject:
 def _subject(name: str, level: Any, life: Life, closed: bool) -> Subject:
     clock = ManualClock(now=NOW)
     older, items, revisions = b"", set(), {}
+    older_states: list[str] = []
     with memory_folder() as folder:
         path = Path(folder) / "log"
         with HastyStore(path, durability=level, clock=clock, compact_at=None) as store:
@@ -133,14 +136,16 @@ def _subject(name: str, level: Any, life: Life, closed: bool) -> Subject:
             for _ in life(store, clock):
                 before, log = log, path.read_bytes()
                 if log[: len(before)] != before:  # a compaction: the new file has never held the states before
-                    older, states = before, []
+                    older, older_states, states = before, states, []
                 states.append(digest(store, clock))
                 for map_ in all_maps(store, clock):
                     revisions[map_["sid"]] = map_["revision"]
                     items |= {repr(item) for item in map_["items"].items()}
         if closed:
             log = path.read_bytes()
-    return Subject(f"{name}, {level}, {'closed' if closed else 'left open'}", log, states, items, revisions, older)
+    return Subject(
+        f"{name}, {level}, {'closed' if closed else 'left open'}", log, states, items, revisions, older, older_states
+    )
 
 
 def _small_life(store: Store, clock: ManualClock) -> Iterator[None]:
@@ -240,6 +245,9 @@ def _feed(map_: Map) -> list[dict[str, Any]]:
 def judge(subject: Subject, log: bytes, path: Path, *, thorough: bool = False) -> str:
     """What a store makes of the damaged log: ``"refused"``, ``"right"``, or ``"prefix"`` with its notice.
 
+    ``"older"``, with notice too: a block of the log before, from its header to beyond its base, stands where the first
+    one belongs. All that is behind it is nothing to that log, as what comes up in freed blocks after a crash.
+
     Anything else is a ``Finding``. ``thorough`` opens it for writing as well, and looks it over, and compares.
     """
     put(path, log)
@@ -278,7 +286,11 @@ def _open(subject: Subject, path: Path) -> tuple[str, str, int]:
         shown = digest(store, clock)
         recovery = store.recovery
     if shown not in subject.states:
-        raise Finding("G2: the store shows what it never was")
+        if shown not in subject.older_states or path.read_bytes()[: HEADER.size] != subject.older[: HEADER.size]:
+            raise Finding("G2: the store shows what it never was")
+        if recovery is None or not recovery.dropped_bytes:
+            raise Finding("R2: all that followed on an older log was lost without a notice")
+        return "older", shown, recovery.dropped_bytes
     if shown == subject.states[-1]:
         return "right", shown, recovery.dropped_bytes if recovery else 0
     if recovery is None:
@@ -703,7 +715,7 @@ def _invented_event(
 def hostile_seed() -> Subject:
     """A base with every kind of operation that a base may hold, and most that may follow it."""
     log = Path(__file__).with_name("golden").joinpath("compacted-1.0.mapitem").read_bytes()
-    return Subject("golden", log, [], set(), {}, b"")
+    return Subject("golden", log, [], set(), {}, b"", [])
 
 
 class Raw(bytes):

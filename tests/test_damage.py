@@ -147,6 +147,28 @@ def test_tells_where_the_damage_is(make: Make, level: str, closed: bool, tmp_pat
         place += len(frame)
 
 
+def test_opens_an_older_log_with_notice_when_its_first_block_stands_in_place_of_the_new_one(tmp_path: Path) -> None:
+    """R2, G2: a state that was, and a notice of all the bytes that were dropped, which are kept.
+
+    The first block of the log before a compaction, header and base included, came to lie over that of the new one. No
+    byte of what remains says that this is not a file of that age with other files' blocks at its end, which a power cut
+    can leave: refusing it would be refusing to open after a crash. The check had taken the older state for none.
+    """
+    subject = large_subject("power", Random(2), closed=True)
+    base_end = subject.older.index(BASE_END) + len(BASE_END)
+    log = subject.older[:base_end] + subject.log[base_end:]
+    assert len(log) == len(subject.log)
+    with memory_folder() as folder:
+        assert judge(subject, log, Path(folder) / "log", thorough=True) == "older"
+        assert judge_repair(subject, log, Path(folder) / "log") == "partly"
+    path = tmp_path / "log"
+    path.write_bytes(log)
+    with HastyStore(path, clock=ManualClock(now=0.0)) as store:
+        assert store.recovery is not None
+        assert store.recovery.dropped_bytes == len(log) - base_end
+        assert Path(str(store.recovery.kept_in)).read_bytes() == log[base_end:]
+
+
 # ---------------------------------------------------------------- at random
 
 

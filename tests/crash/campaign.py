@@ -192,7 +192,11 @@ class Campaign:
             seeds = f"{self._seed} to {self._seed + rounds - 1}"
             yield f"| {name} | {rounds:,} | {seeds} | {self.seconds[name] / 60:.1f} | {figures} |"
         yield ""
-        yield f"{sum(self.seconds.values()) / 60:.0f} minutes, {self.findings} findings."
+        counted = [
+            count for figures in self.figures.values() for what, count in figures.items() if what.startswith("states")
+        ]
+        minutes = sum(self.seconds.values()) / 60
+        yield f"In {minutes:.0f} minutes {sum(counted):,} states after crashes and failures; {self.findings} findings."
 
 
 def put_into_page(page: Path, mark: str, lines: Iterable[str]) -> None:

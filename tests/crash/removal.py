@@ -45,8 +45,12 @@ class Check(NamedTuple):
     arguments: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
-        what = ", ".join(getattr(each, "__name__", str(each)) for each in self.arguments)
+        what = ", ".join(getattr(each, "__name__", _shortened(str(each))) for each in self.arguments)
         return f"`{self.test.replace('.', '::')}`" + (f" ({what})" if what else "")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 class Safeguard(NamedTuple):

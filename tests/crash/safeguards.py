@@ -853,7 +853,7 @@ def table(found: Iterable[tuple[Safeguard, Sequence[Caught]]]) -> Iterator[str]:
         for place, each in enumerate(caught):
             start = "| |" if place else f"| {safeguard.name} | {safeguard.clauses}"
             check = str(each.check).replace("|", "\\|")
-            yield f"{start} | {check if len(check) < 140 else check[:139] + '…'} | {_shortened(each.said)} |"
+            yield f"{start} | {check} | {_shortened(each.said)} |"
 
 
 def _shortened(said: str | None) -> str:
