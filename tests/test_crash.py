@@ -83,7 +83,7 @@ def test_believes_no_sync_on_the_simulated_disk_after_one_that_failed() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_holds_its_promises_whatever_a_crash_leaves(name: str, level: str) -> None:
-    """P3: at each point of a workload, killed or cut off from power, once or several times in a row."""
+    """P3, R1, R2, R5, M1: at each point of a workload, killed or cut off from power, once or several times in a row."""
     tally = Tally()
     with around(name):
         run = start(name, level)
@@ -105,7 +105,7 @@ def test_holds_its_promises_in_every_state_that_a_short_life_could_leave(level: 
 
 
 def test_holds_its_promises_through_whole_lives() -> None:
-    """P3: sessions at changing levels, each ended by a crash or a close, openings crashed too; drawn at random."""
+    """P3, R1, R4: sessions at changing levels, each ended by a crash or a close, openings too; drawn at random."""
     tally = Tally()
     for seed in range(120):
         live(seed, tally)

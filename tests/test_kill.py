@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_file_is_whole_after_each_of_many_kills(tmp_path: Path, level: str) -> None:
-    """P1, P3: after SIGKILL all that was acknowledged is there, and at most what was in flight; then work goes on."""
+    """V3, P1, P3: after SIGKILL all that was acknowledged is there, and at most what was in flight; work goes on."""
     campaign = Campaign(tmp_path, level, seed=1)
     campaign.run(rounds=12)
     # The test is worth something only if the processes came to work and were killed in the midst of it.
