@@ -1,0 +1,108 @@
+"""mapitem as a user has it: every check, revision, expiry and event of the library is on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from benchmarks.engines.base import Data, Engine, batches
+from mapitem import Store
+
+
+class MapItemProcess(Engine):
+    """In one file, at the default durability."""
+
+    packages = ("mapitem",)
+    durability = "process: survives kill -9"
+    level: Any = "process"
+    file: str | None = "store.mapitem"
+
+    def open(self, **options: Any) -> None:
+        if self.now is not time.time:
+            options["clock"] = self.now
+        path = None if self.file is None else self.folder / self.file
+        self.store = Store(path, durability=self.level, **options)
+        self.map = self.store.map("bench")
+
+    def close(self) -> None:
+        self.store.close()
+
+    def put(self, key: str, data: Data) -> None:
+        self.map.set(key, data)
+
+    def get(self, key: str) -> Data | None:
+        item = self.map.get(key)
+        return None if item is None else item.data
+
+    def peek(self, key: str) -> object:
+        return self.map.get(key)
+
+    def has(self, key: str) -> bool:
+        return key in self.map
+
+    def delete(self, key: str) -> None:
+        self.map.remove(key)
+
+    def load(self, pairs: Iterable[tuple[str, Data]]) -> None:
+        map_ = self.map
+        for some in batches(pairs):
+            with self.store.batch() as batch:
+                for key, data in some:
+                    batch.set(map_, key, data)
+
+    def create(self, key: str, data: Data) -> None:
+        self.map.create(key, data)
+
+    def update(self, key: str, changes: Data) -> None:
+        self.map.update(key, changes)
+
+    def mutate(self, key: str, fn: Callable[[Data], Data]) -> None:
+        self.map.mutate(key, fn)
+
+    def token(self, key: str) -> Any:
+        return self.map[key].revision
+
+    def cas(self, key: str, token: Any, data: Data) -> None:
+        self.map.set(key, data, if_match=token)
+
+    def range(self, start: str, count: int) -> list[tuple[str, Data]]:
+        return [(item.key, item.data) for item in self.map.range(start, limit=count)]
+
+    def range_down(self, start: str, count: int) -> list[tuple[str, Data]]:
+        return [(item.key, item.data) for item in self.map.range(start, order="desc", limit=count)]
+
+    def range_keys(self, start: str, count: int) -> list[Any]:
+        return [(item.key, item.revision) for item in self.map.range(start, limit=count)]
+
+    def scan(self) -> Iterator[tuple[str, Data]]:
+        return ((item.key, item.data) for item in self.map.range())
+
+    def scan_down(self) -> Iterator[tuple[str, Data]]:
+        return ((item.key, item.data) for item in self.map.range(order="desc"))
+
+    def compact(self) -> None:
+        self.store.compact()
+
+    def put_timed(self, key: str, data: Data, ttl: int) -> None:
+        self.map.set(key, data, ttl=ttl)
+
+    def reap(self) -> object:
+        return self.map.purge()
+
+
+class MapItemMemory(MapItemProcess):
+    """Without a file."""
+
+    durability = "none: memory"
+    file = None
+
+
+class MapItemNone(MapItemProcess):
+    durability = "none before sync or close"
+    level = "none"
+
+
+class MapItemPower(MapItemProcess):
+    durability = "power: waits for the disk"
+    level = "power"
