@@ -16,7 +16,7 @@ from benchmarks.engines import engine_class
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def describe(engines: list[str], seed: int, options: dict[str, Any]) -> dict[str, Any]:
+def describe(engines: list[str], seed: int) -> dict[str, Any]:
     """The machine, the versions and the moment."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -27,7 +27,6 @@ def describe(engines: list[str], seed: int, options: dict[str, Any]) -> dict[str
         "cpus": os.cpu_count(),
         "load_before": os.getloadavg() if hasattr(os, "getloadavg") else None,
         "seed": seed,
-        "options": options,
         "command": " ".join(["python -m benchmarks.run", *sys.argv[1:]]),
         "engines": {
             name: {"version": (cls := engine_class(name)).version(), "durability": cls.durability, "clock": cls.clock}
@@ -59,6 +58,7 @@ class Result:
 
     def __init__(self, content: dict[str, Any]) -> None:
         self.content = content
+        content.setdefault("figures", [])
 
     @classmethod
     def read(cls, path: Path) -> Result:
@@ -68,19 +68,26 @@ class Result:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.content, indent=1) + "\n")
 
-    def add(self, engine: str, workload: str, items: int, kind: str, figures: dict[str, Any]) -> None:
-        key = {"engine": engine, "workload": workload, "items": items, "value": kind}
-        self.content["figures"].append({**key, **figures})
+    @property
+    def figures(self) -> list[dict[str, Any]]:
+        """One for each engine, workload, number of items and kind of value."""
+        found: list[dict[str, Any]] = self.content["figures"]
+        return found
 
-    def find(self, engine: str, workload: str, items: int = 100_000, kind: str = "small") -> dict[str, Any] | None:
-        """The figures of one measurement, or ``None`` if it was not made."""
-        for figures in self.content["figures"]:
-            if (figures["engine"], figures["workload"], figures["items"], figures["value"]) == (
-                engine,
-                workload,
-                items,
-                kind,
+    def add(self, engine: str, workload: str, items: int, kind: str, figures: dict[str, Any]) -> None:
+        """Note what was measured."""
+        self.figures.append({"engine": engine, "workload": workload, "items": items, "value": kind, **figures})
+
+    def find(self, engine: str, workload: str, items: int | None = None, kind: str = "small") -> dict[str, Any] | None:
+        """One measurement, or ``None`` if it was not made; without ``items`` the first of any number."""
+        for figures in self.figures:
+            if (figures["engine"], figures["workload"], figures["value"]) == (engine, workload, kind) and (
+                items is None or figures["items"] == items
             ):
-                found: dict[str, Any] = figures
-                return found
+                return figures
         return None
+
+    def value(self, engine: str, workload: str, label: str, items: int | None = None) -> float | None:
+        """The median of one of a measure's numbers, or ``None``."""
+        found = self.find(engine, workload, items)
+        return None if found is None or "values" not in found else float(found["values"][label]["median"])

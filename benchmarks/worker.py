@@ -11,10 +11,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks import data, measures
 from benchmarks.timing import Sample, timed
 from benchmarks.workloads import WORKLOADS, Bench
 
-_SECONDS = 0.015
+PIECE_SECONDS = 0.015
 """About how long a piece is to take: long beside the clock, short beside the moods of the machine."""
 _MOST = 5000
 
@@ -28,24 +29,52 @@ class Commands:
 
     def __init__(self, name: str, folder: Path, items: int, kind: str, seed: int) -> None:
         self.bench = Bench(name, folder, items, kind, seed)
+        self.engine = self.bench.engine
         self.counts: dict[str, int] = {}
+
+    def open(self) -> None:
+        self.engine.open()
+
+    def open_and_read(self) -> tuple[Sample, int]:
+        """Open what is there and get one item: the time, and the bytes that are resident since."""
+        self.bench.warm_up()
+        before = measures.resident_bytes()
+        key = data.key(self.bench.items // 2)
+
+        def run() -> None:
+            self.engine.open()
+            assert self.engine.get(key) is not None
+
+        sample = timed(run, 1)
+        return sample, measures.resident_bytes() - before
+
+    def load(self) -> int:
+        """Load all items, keep nothing else, and return the bytes that are resident since."""
+        bench = self.bench
+        before = measures.resident_bytes()
+        self.engine.load((data.key(number), bench.value(number)) for number in range(bench.items))
+        return measures.resident_bytes() - before
+
+    def compact(self) -> Sample | None:
+        """Per item; ``None`` if there is no such thing."""
+        return None if self.engine.compact is None else timed(self.engine.compact, self.bench.items)
 
     def close(self) -> None:
         self.bench.close()
 
     def can(self, workload: str) -> bool:
-        return all(getattr(self.bench.engine, need) is not None for need in WORKLOADS[workload].needs)
+        return all(getattr(self.engine, need) is not None for need in WORKLOADS[workload].needs)
 
-    def begin(self, workload: str) -> None:
-        """Find out how many operations make a piece; this warms up, too."""
+    def begin(self, workload: str, seconds: float) -> None:
+        """Find out how many operations make a piece of so many seconds; this warms up, too."""
         self.bench.forget_scratch()
-        count = 50
+        count = 10
         while True:
             sample = self._piece(workload, count)
-            if sample.count != count or sample.took.wall > _SECONDS / 8 or count >= _MOST:
+            if sample.count > 2 * count or sample.took.wall > seconds / 8 or count >= _MOST:
                 break
-            count *= 4
-        self.counts[workload] = max(1, min(_MOST, int(count * _SECONDS / sample.took.wall)))
+            count *= 5
+        self.counts[workload] = max(1, min(_MOST, int(count * seconds / sample.took.wall)))
         self.bench.forget_scratch()
 
     def piece(self, workload: str, count: int | None = None) -> Sample:
@@ -57,6 +86,9 @@ class Commands:
         if piece.after is not None:
             piece.after()
         return sample
+
+    def measure(self, name: str, *arguments: Any) -> Any:
+        return getattr(measures, name)(self.bench, *arguments)
 
 
 def _serve(pipe: Connection, *arguments: Any) -> None:
@@ -101,9 +133,6 @@ class Worker:
     def close(self) -> None:
         try:
             self.ask("close")
-        except WorkerFailed:
-            self._process.terminate()
-            raise
         finally:
             self._pipe.close()
             self._process.join()

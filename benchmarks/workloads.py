@@ -2,8 +2,8 @@
 
 A workload is given a ``Bench`` and how many operations to do. It prepares keys and values first and returns the piece
 itself, which alone is timed, and if need be what sets the engine back afterwards. Every piece leaves the items as many
-as it found them, so that workloads can be run in any choice and number. Reads come first: a store that keeps old versions
-reads more slowly after many writes, and should be seen at its best.
+as it found them, so that workloads can be run in any choice and number. Reads come first: a store that keeps old
+versions reads more slowly after many writes, and should be seen at its best.
 """
 
 from __future__ import annotations
@@ -53,11 +53,10 @@ class Bench:
         self._scratch: Engine | None = None
         self._scratch_items = self._scratches = 0
         self.engine = make(name, self._folder("main"))
-        self.engine.open()
 
     def _folder(self, name: str) -> Path:
         folder = self.folder / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         return folder
 
     def close(self) -> None:
@@ -91,6 +90,12 @@ class Bench:
         """Numbers of items that never were there."""
         first, self._next_fresh = self._next_fresh, self._next_fresh + count
         return list(range(first, first + count))
+
+    def warm_up(self) -> None:
+        """Have everything imported that opening needs."""
+        engine = make(self.name, self._folder("warm"))
+        engine.open()
+        engine.close()
 
     def scratch(self, count: int) -> tuple[Engine, list[int]]:
         """Another engine of the kind, which grows up to as many items and begins anew; and the numbers to add next."""
@@ -157,7 +162,7 @@ def fillrandom(bench: Bench, count: int) -> Piece:
 
 @workload()
 def fillbatch(bench: Bench, count: int) -> Piece:
-    """Load items in random order in batches of a thousand, from none up to all of them."""
+    """Load items in random order in batches of a thousand, from none up to all of them; per item."""
     first = bench.loaded
     numbers = range(first, min(first + count, bench.items))
     bench.loaded = numbers.stop
@@ -354,5 +359,39 @@ def overwrite_ttl(bench: Bench, count: int) -> Piece:
     def run() -> None:
         for key, value in pairs:
             put(key, value, DAY)
+
+    return Piece(run)
+
+
+@workload("subscribe")
+def overwrite_on(bench: Bench, count: int) -> Piece:
+    """Put over items that are there, while a callback hears of each."""
+    piece = overwrite(bench, count)
+    assert bench.engine.subscribe is not None
+    stop = bench.engine.subscribe(lambda event: None)
+    return Piece(piece.run, stop)
+
+
+@workload()
+def batch10(bench: Bench, count: int) -> Piece:
+    """Put over items that are there, ten in a batch; per item."""
+    load, groups = bench.engine.load, [bench.pairs(bench.some(10)) for _ in range(max(1, count // 10))]
+
+    def run() -> None:
+        for group in groups:
+            load(group)
+
+    return Piece(run, count=10 * len(groups))
+
+
+@workload("feed")
+def feed100(bench: Bench, count: int) -> Piece:
+    """Read the last 100 events of the change feed; per 100 events."""
+    feed = bench.engine.feed
+    assert feed is not None
+
+    def run() -> None:
+        for _ in range(count):
+            feed(RANGE)
 
     return Piece(run)

@@ -60,6 +60,14 @@ class Engine(ABC):
     compact: Callable[[], None] | None = None
     put_timed: Callable[[str, Data, int], None] | None = None
     """Put with a time to live in seconds."""
+    subscribe: Callable[[Callable[[Any], object]], Callable[[], object]] | None = None
+    """Have a callback told of every write; returns what ends it."""
+    feed: Callable[[int], list[Any]] | None = None
+    """The last so many events."""
+    provoke: Callable[[], None] | None = None
+    """Have it keep house soon, for a look at the pauses."""
+    rewritten: Callable[[], bool] | None = None
+    """Whether it has kept house since."""
     reap: Callable[[], object] | None = None
     """Remove what is due."""
 
