@@ -205,7 +205,7 @@ def expire(bench: Bench) -> dict[str, Any]:
 
 def _expire(bench: Bench, other: Callable[[], object] | None) -> tuple[Sample, float]:
     engine, half = bench.engine, bench.items // 2
-    clock = [1_700_000_000.0]
+    clock = [4_000_000_000.0]  # some engines ask the real clock, too: in the future nothing is due by that
     engine.close()
     shutil.rmtree(engine.folder)
     engine.folder.mkdir()

@@ -25,7 +25,7 @@ SYNCED = ("mapitem:power", "leveldb:sync", "lmdb:sync", "rocksdb:sync", "sqlite:
 
 # Not in every phase: with a million items these would take minutes to load.
 _SLOW = ("diskcache", "redis", "fakeredis")
-_GROWING = ("readrandom", "readmissing", "scan100", "overwrite", "create", "delete", "cas")
+_GROWING = ("readrandom", "readmissing", "scan100", "overwrite", "create", "delete", "cas", "feed100")
 _BY_VALUE = (LOAD, "readrandom", "readrandom_keys_only", "scan100", "overwrite", "update")
 _SIZES = ("memory", "open", "compact", "pauses", "growth")
 MEASURES = (*_SIZES, "threads", "fsync", "expire", "written", "import")
@@ -49,7 +49,7 @@ class Plan(NamedTuple):
     thread_engines: tuple[str, ...] = ("mapitem", "mapitem:memory", "sorteddict", *RIVALS[:4])
     threads: tuple[tuple[int, int], ...] = ((1, 0), (4, 0), (4, 1))
     sync_engines: tuple[str, ...] = SYNCED
-    syncs: tuple[int, ...] = (1, 4, 16)
+    syncs: tuple[int, ...] = (1, 4, 16, 64)
     expire_engines: tuple[str, ...] = ("mapitem", "mapitem:memory", "cachetools", "sqlite", "sqlite:memory")
     measures: tuple[str, ...] = MEASURES
     seconds: float = 0.4
@@ -114,8 +114,10 @@ def carry_out(plan: Plan, runner: Runner) -> None:
         return [name for name in names if name in quick]
 
     if plan.workloads:
+        runner.say(f"{len(plan.workloads)} workloads on {len(quick)} engines, {plan.items:,} items")
         runner.pieces(quick, list(plan.workloads), plan.items, "small", repeat, plan.passes)
         for kind, items in plan.values:
+            runner.say(f"values of kind {kind}")
             some = [name for name in plan.workloads if name in _BY_VALUE]
             fast = [name for name in quick if name != "fakeredis"]
             runner.pieces(fast, some, min(items, plan.items), kind, repeat, plan.passes)
@@ -123,16 +125,22 @@ def carry_out(plan: Plan, runner: Runner) -> None:
         growing = list(plan.growing) if "growth" in plan.measures else []
         opens = plan.opens if "open" in plan.measures or "pauses" in plan.measures else 0
         for items in plan.sizes:
+            runner.say(f"memory, opening and growth, {items:,} items")
             calls = plan.calls if "pauses" in plan.measures and items == max(plan.sizes) else 0
             names = able(plan.size_engines)
             runner.sizes(names, growing, items, opens=opens, repeat=repeat, calls=calls)
     if "threads" in plan.measures and (names := able(plan.thread_engines)):
+        runner.say("threads")
         runner.threads(names, plan.items, list(plan.threads), plan.seconds, max(3, repeat // 2))
     if "fsync" in plan.measures and synced:
+        runner.say("fsync")
         runner.fsync(synced, min(plan.items, 1000), list(plan.syncs), plan.seconds, max(3, repeat // 2))
     if "expire" in plan.measures and (names := able(plan.expire_engines)):
+        runner.say("expire")
         runner.expire(names, plan.items, 3 if repeat > 5 else 1)
     if "written" in plan.measures:
+        runner.say("written")
         runner.written(quick, min(plan.items, 20_000), 4.0)
     if "import" in plan.measures:
+        runner.say("imports")
         runner.imports(15)

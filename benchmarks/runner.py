@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,12 +32,17 @@ class Runner:
     """All samples and figures of a run, by engine, workload, number of items and kind of value."""
 
     def __init__(self, folder: Path, seed: int, piece_seconds: float) -> None:
+        self._began = time.perf_counter()
         self._folder = folder
         self._random = Random(seed)
         self._piece_seconds = piece_seconds
         self._samples: dict[tuple[str, str, int, str], list[Sample]] = {}
         self._figures: dict[tuple[str, str, int, str], list[dict[str, float]]] = {}
         self.failures: list[str] = []
+
+    def say(self, what: str) -> None:
+        """Tell whoever waits what comes now."""
+        print(f"{time.perf_counter() - self._began:6.1f} s  {what}", file=sys.stderr)
 
     # ------------------------------------------------------------ phases
 

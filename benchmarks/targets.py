@@ -85,7 +85,7 @@ def _x(ours: float | None, other: float | None) -> str:
 def rows(result: Result) -> Iterator[Row]:
     """All rows, in the order of the table."""
     f = Figures(result)
-    us, value = f.us, f.value
+    us = f.us
     get, lmdb_get, sorted_get = us("mapitem", "readrandom"), us("lmdb", "readrandom"), us("sorteddict", "readrandom")
     yield Row(
         "get, data read",
@@ -325,8 +325,9 @@ def table(result: Result) -> str:
     content = result.content
     first = sum(line[3] == "met" for line in lines)
     asked = [line[5] for line in lines if line[5] != "–"]
+    machine = f"{content['cpus']} × {content['processor']}"
     about = (
-        f"{content['date']}, commit {content['commit']}, {content['python']}, {content['cpus']} × {content['processor']}. "
+        f"{content['date']}, commit {content['commit']}, {content['python']}, {machine}. "
         f"Stage 1: {first} of {len(lines)} met. Summit: {asked.count('met')} of {len(asked)}."
     )
     head = ["", "mapitem", "stage 1", "", "summit", ""]

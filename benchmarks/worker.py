@@ -5,13 +5,16 @@ Workers sit idle until it is their turn. Only one works at a time.
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
+import sys
 import traceback
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from benchmarks import data, measures
+from benchmarks.result import ROOT
 from benchmarks.timing import Sample, timed
 from benchmarks.workloads import WORKLOADS, Bench
 
@@ -91,39 +94,22 @@ class Commands:
         return getattr(measures, name)(self.bench, *arguments)
 
 
-def _serve(pipe: Connection, *arguments: Any) -> None:
-    commands: Any = None
-    while True:
-        try:
-            name, values = pipe.recv()
-        except EOFError:
-            return
-        try:
-            if commands is None:
-                commands = Commands(*arguments)
-            pipe.send((True, getattr(commands, name)(*values)))
-        except Exception:
-            pipe.send((False, traceback.format_exc()))
-        if name == "close":
-            return
-
-
 class Worker:
     """A process that works on one engine. ``ask`` waits for the answer; ``close`` ends the process."""
 
     def __init__(self, engine: str, folder: Path, items: int, kind: str, seed: int) -> None:
         self.engine = engine
-        context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, engine, folder, items, kind, seed), daemon=True)
-        self._process.start()
-        theirs.close()
+        command = [sys.executable, "-m", "benchmarks.worker", engine, str(folder), str(items), kind, str(seed)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, command: str, *values: Any) -> Any:
         """The command's result; ``WorkerFailed`` if it raised, or the process died."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
-            self._pipe.send((command, values))
-            good, answer = self._pipe.recv()
+            pickle.dump((command, values), self._process.stdin)
+            self._process.stdin.flush()
+            good, answer = pickle.load(self._process.stdout)
         except (EOFError, OSError) as error:
             raise WorkerFailed(f"{self.engine}: the process died ({error!r})") from None
         if not good:
@@ -134,5 +120,29 @@ class Worker:
         try:
             self.ask("close")
         finally:
-            self._pipe.close()
-            self._process.join()
+            self._process.communicate()  # closes its input, at which it ends whatever happened
+
+
+def _serve(arguments: list[str]) -> None:
+    """Obey the commands on standard input until it ends. What an engine prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    name, folder, items, kind, seed = arguments
+    commands: Commands | None = None
+    while True:
+        try:
+            command, values = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            if commands is None:
+                commands = Commands(name, Path(folder), int(items), kind, int(seed))
+            answer = True, getattr(commands, command)(*values)
+        except Exception:
+            answer = False, traceback.format_exc()
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1:])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -450,7 +451,8 @@ class DiskCache(Bytes):
             self.cache.set(key, packb(data))
 
     def put_timed(self, key: str, data: Data, ttl: int) -> None:
-        self.cache.set(key, packb(data), expire=ttl)
+        # It counts from the real clock.
+        self.cache.set(key, packb(data), expire=ttl + self.now() - time.time())
 
     def reap(self) -> object:
         return self.cache.expire(now=self.now())
