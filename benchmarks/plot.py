@@ -97,7 +97,7 @@ def operations(result: Result, path: Path) -> bool:
 
 def growth(result: Result, path: Path) -> bool:
     """Cost against the number of items."""
-    panels = [("readrandom", "get"), ("overwrite", "set"), ("scan100", "range of 100")]
+    panels = [("growth readrandom", "get"), ("growth overwrite", "set"), ("growth scan100", "range of 100")]
     figure, all_axes = plt.subplots(1, 3, figsize=(13, 4))
     drawn = False
     for axes, (workload, title) in zip(all_axes, panels, strict=True):

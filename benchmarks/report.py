@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -41,7 +43,7 @@ def _grid(result: Result, items: int, kind: str, cell: Callable[[dict[str, Any]]
 
 
 def _us(figures: dict[str, Any]) -> str | None:
-    if "us" not in figures or figures["workload"] in ("open",):
+    if "us" not in figures or figures["workload"] == "open":
         return None
     return short(figures["us"])
 
@@ -52,7 +54,10 @@ def summary_tables(result: Result) -> str:
     for items, kind in dict.fromkeys((f["items"], f["value"]) for f in result.figures):
         if grid := _grid(result, items, kind, _us):
             parts.append(f"### {items:,} items, {kind}: µs per operation\n\n{grid}")
-    parts += filter(None, (threads_table(result), fsync_table(result), sizes_table(result), pauses_table(result)))
+    parts += filter(
+        None,
+        (threads_table(result), fsync_table(result), sizes_table(result), growth_table(result), pauses_table(result)),
+    )
     for engine, workload, label in (("mapitem", "import", "ratio"), ("mapitem", "expire", "writer_ms")):
         if (value := result.value(engine, workload, label)) is not None:
             parts.append(f"{engine}, {workload}, {label}: {value:.2f}")
@@ -110,6 +115,27 @@ def sizes_table(result: Result) -> str:
     if written:
         parts.append("### Bytes written for each byte put\n\n" + markdown(["", "written"], written))
     return "\n\n".join(parts)
+
+
+def growth_table(result: Result) -> str:
+    """For each workload the exponent e of cost ~ items**e, fitted over all numbers of items."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for f in result.figures:
+        if f["workload"].startswith("growth ") and "us" in f:
+            place = f["engine"], f["workload"].removeprefix("growth ")
+            points.setdefault(place, []).append((math.log(f["items"]), math.log(f["us"])))
+    fits = {
+        place: statistics.linear_regression(*zip(*some, strict=True)) for place, some in points.items() if len(some) > 1
+    }
+    if not fits:
+        return ""
+    workloads = list(dict.fromkeys(workload for _, workload in fits))
+    names = [name for name in NAMES if any(engine == name for engine, _ in fits)]
+    rows = [
+        [workload, *(f"{fits[name, workload].slope:.2f}" if (name, workload) in fits else "–" for name in names)]
+        for workload in workloads
+    ]
+    return "### Growth: the exponent of the number of items\n\n" + markdown(["", *names], rows)
 
 
 def pauses_table(result: Result) -> str:

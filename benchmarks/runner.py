@@ -78,7 +78,7 @@ class Runner:
                         for _, (sample, bytes_) in self._all({name: crew[name]}, "open_and_read"):
                             self._sample(name, "open", items, "small", sample)
                             self._note(name, "open", items, "small", {"bytes_per_item": bytes_ / items})
-                self._pieces(crew, workloads, items, "small", repeat)
+                self._pieces(crew, workloads, items, "small", repeat, prefix="growth ")
                 if calls:
                     for name, figures in self._all(crew, "measure", "pauses", calls):
                         self._note(name, "pauses", items, "small", figures)
@@ -184,13 +184,16 @@ class Runner:
             for name, sample in self._all(crew, "piece", LOAD, part):
                 self._sample(name, LOAD, items, kind, sample)
 
-    def _pieces(self, crew: dict[str, Worker], workloads: list[str], items: int, kind: str, repeat: int) -> None:
+    def _pieces(
+        self, crew: dict[str, Worker], workloads: list[str], items: int, kind: str, repeat: int, prefix: str = ""
+    ) -> None:
         for workload in workloads:
             able = {name: crew[name] for name, can in self._all(crew, "can", workload) if can}
             able = {name: crew[name] for name, _ in self._all(able, "begin", workload, self._piece_seconds)}
             for _ in range(repeat):
                 for name, sample in self._all(able, "piece", workload):
-                    self._sample(name, workload, items, kind, sample)
+                    # What was compacted and opened anew is another thing to measure than what has just been loaded.
+                    self._sample(name, prefix + workload, items, kind, sample)
 
     # ------------------------------------------------------------ what was measured
 
