@@ -64,7 +64,7 @@ class Plan(NamedTuple):
         )
 
 
-ALL = Plan((*OWN, *LIMITS, *RIVALS, *SYNCED), tuple(WORKLOADS), 100_000, repeat=7, passes=2)
+ALL = Plan((*OWN, *LIMITS, *RIVALS, *SYNCED), tuple(WORKLOADS), 100_000, repeat=6, passes=2)
 
 OURS = Plan(
     (*OWN, *LIMITS, "mapitem:power"),
@@ -120,7 +120,7 @@ def carry_out(plan: Plan, runner: Runner) -> None:
             runner.say(f"values of kind {kind}")
             some = [name for name in plan.workloads if name in _BY_VALUE]
             fast = [name for name in quick if name != "fakeredis"]
-            runner.pieces(fast, some, min(items, plan.items), kind, repeat, plan.passes)
+            runner.pieces(fast, some, min(items, plan.items), kind, repeat)
     if any(name in plan.measures for name in _SIZES):
         growing = list(plan.growing) if "growth" in plan.measures else []
         opens = plan.opens if "open" in plan.measures or "pauses" in plan.measures else 0
@@ -137,10 +137,10 @@ def carry_out(plan: Plan, runner: Runner) -> None:
         runner.fsync(synced, min(plan.items, 1000), list(plan.syncs), plan.seconds, max(3, repeat // 2))
     if "expire" in plan.measures and (names := able(plan.expire_engines)):
         runner.say("expire")
-        runner.expire(names, plan.items, 3 if repeat > 5 else 1)
+        runner.expire(names, plan.items, 2 if repeat > 5 else 1)
     if "written" in plan.measures:
         runner.say("written")
-        runner.written(quick, min(plan.items, 20_000), 4.0)
+        runner.written(quick, min(plan.items, 20_000), 2.0)
     if "import" in plan.measures:
         runner.say("imports")
         runner.imports(15)
