@@ -69,7 +69,10 @@ def run(plan: plans.Plan, *, seed: int = 1, folder: Path | None = None, piece_se
     result = Result({**describe(able, seed), "skipped": skipped})
     with TemporaryDirectory(prefix="benchmarks-", dir=folder) as place:
         runner = Runner(Path(place), seed, piece_seconds)
-        plans.carry_out(plan._replace(engines=tuple(able)), runner)
+        try:
+            plans.carry_out(plan._replace(engines=tuple(able)), runner)
+        except KeyboardInterrupt:
+            runner.failures.append("interrupted: what was measured until then is here")
     runner.put_into(result)
     result.content |= {"seconds": round(time.perf_counter() - began, 1), "failures": runner.failures}
     return result

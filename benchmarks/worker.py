@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import traceback
@@ -125,6 +126,8 @@ class Worker:
 
 def _serve(arguments: list[str]) -> None:
     """Obey the commands on standard input until it ends. What an engine prints goes to standard error."""
+    # Ctrl-C is for the runner, which then ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     name, folder, items, kind, seed = arguments
