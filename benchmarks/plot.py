@@ -115,7 +115,7 @@ def growth(result: Result, path: Path) -> bool:
         axes.set_yscale("log")
         _plain(axes.xaxis)
         axes.yaxis.set_major_formatter(FuncFormatter(_number))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: _number(v) if str(f"{v:e}")[0] in "25" else ""))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: _number(v) if str(f"{v:e}")[0] in "235" else ""))
         axes.grid(color="#e4e4e4", which="both", lw=0.6)
         axes.set_title(title)
         axes.set_xlabel("items")

@@ -1,10 +1,12 @@
-"""Tables of a run, as Markdown; also readable as plain text. Only reads results."""
+"""Tables of a run, as Markdown that is readable as plain text, too: ``python -m benchmarks.report RESULT.json``."""
 
 from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.engines import NAMES
@@ -149,3 +151,7 @@ def pauses_table(result: Result) -> str:
     ]
     head = ["", "items", *(label.replace("_", " ") for label in labels)]
     return f"### Single calls, µs\n\n{markdown(head, rows)}" if rows else ""
+
+
+if __name__ == "__main__":
+    print(summary_tables(Result.read(Path(sys.argv[1]))))
