@@ -1,0 +1,45 @@
+"""The conformance kit on stores that conform: each check that their capabilities allow must pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mapitem import Store
+from mapitem.testing import ManualClock
+from mapitem.testing.conformance import Capabilities, Conformance
+
+
+class TestMemoryStore(Conformance):
+    """Without those that are about files."""
+
+    capabilities = Capabilities(durable=False, locking=False, read_only=False)
+
+    def make_store(self, clock: ManualClock, **options: Any) -> Store:
+        return Store(clock=clock, **options)
+
+
+class TestFileStore(Conformance):
+    """All of it."""
+
+    _made = 0
+
+    def make_store(self, clock: ManualClock, **options: Any) -> Store:
+        self._made += 1
+        self._clock = clock
+        return Store(self.folder / f"{self._made}.mapitem", clock=clock, **options)
+
+    def reopen(self, store: Store) -> Store:
+        store.close()
+        return self.open_again(store)
+
+    def open_again(self, store: Store) -> Store:
+        return Store(self._path(store), clock=self._clock)
+
+    def open_read_only(self, store: Store) -> Store:
+        return Store(self._path(store), clock=self._clock, read_only=True)
+
+    def _path(self, store: Store) -> Path:
+        path = store._path
+        assert path is not None
+        return Path(path)
