@@ -5,9 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from conformance.sqlite_store import SQLiteStore
+
 from mapitem import Store
 from mapitem.testing import ManualClock
 from mapitem.testing.conformance import Capabilities, Conformance
+
+SQLITE = Capabilities(
+    # It has no word of what happened, and nothing to compact.
+    **dict.fromkeys(["events", "feed", "watch", "async_watch", "compaction"], False),
+    # Its limits are fixed, and its pages go one way.
+    **dict.fromkeys(["limits", "data_paths", "depth_limit", "previous_pages", "sealed_tokens", "locking"], False),
+)
 
 
 class TestMemoryStore(Conformance):
@@ -43,3 +52,22 @@ class TestFileStore(Conformance):
         path = store._path
         assert path is not None
         return Path(path)
+
+
+class TestSQLiteStore(Conformance):
+    """An implementation that shares nothing with ours."""
+
+    capabilities = SQLITE
+
+    _made = 0
+
+    def make_store(self, clock: ManualClock, **options: Any) -> SQLiteStore:
+        self._made += 1
+        return SQLiteStore(str(self.folder / f"{self._made}.sqlite"), clock=clock, sync=False, **options)
+
+    def reopen(self, store: SQLiteStore) -> SQLiteStore:
+        store.close()
+        return SQLiteStore(store.path, clock=store.clock)
+
+    def open_read_only(self, store: SQLiteStore) -> SQLiteStore:
+        return SQLiteStore(store.path, clock=store.clock, read_only=True)

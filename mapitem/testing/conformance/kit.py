@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 
+from mapitem.events import Event
 from mapitem.testing.clock import ManualClock
 from mapitem.testing.conformance.capabilities import Capabilities
 from mapitem.testing.oracle import same
@@ -66,6 +67,9 @@ class Adapter:
     def reopen(self, store: Any) -> Any:
         """Close the store and open what it left behind, on the same clock. For the capability ``durable``."""
         raise NotImplementedError("with the capability `durable`, give reopen(self, store)")
+
+    def settle(self, store: Any) -> None:
+        """Return when callbacks and feeds have been told of all that was written: for stores that tell with a delay."""
 
     def open_again(self, store: Any) -> Any:
         """Open for writing what ``store`` has open for writing. For the capability ``locking``."""
@@ -175,9 +179,34 @@ class Section:
         self._map = self._store.open_map("m")
         return self._map
 
-    def need(self, *flags: str) -> bool:
-        """Whether the store declares all of these: for a part of a check."""
-        return all(self.can.has(name) for name in flags)
+    def accepted(self, *keys: str) -> list[str]:
+        """Those of the keys that the store declares to take; the check is skipped if there are none."""
+        found = [key for key in keys if self.can.accepts_key(key)]
+        if not found:
+            pytest.skip("declares by `accepts_key` to take none of the keys")
+        return found
+
+    def keys(self) -> list[str]:
+        return [item.key for item in self.map.range()]
+
+    @contextmanager
+    def nothing_written(self, what: str) -> Iterator[None]:
+        """The block must leave the map as it was, to the last revision and date."""
+        before = self._snapshot()
+        yield
+        after = self._snapshot()
+        if before != after:
+            raise AssertionError(f"{what} changed the map from {shown(before)} to {shown(after)}")
+
+    def _snapshot(self) -> object:
+        items = [look(item) for item in self.map.range()]
+        return items, self.map.revision if self.can.map_revision else None
+
+    def listen(self, to: Any = None) -> Heard:
+        """The events of the map, or of what has an ``on``, from now on."""
+        heard = Heard(self)
+        (self.map if to is None else to).on(Event, heard.events.append)
+        return heard
 
     def expect(self, got: object, wanted: object, what: str) -> None:
         """Equal, down to types and signs of zero."""
@@ -214,6 +243,28 @@ class Section:
         else:
             raise AssertionError(f"{what}: raised nothing, should raise {names}")
 
+    def all_refused(self, error: type[Exception], calls: Mapping[str, Callable[[], object]], what: str) -> None:
+        """Each of the calls must raise the error."""
+        for name, call in calls.items():
+            with self.refused(error, f"{name} {what}"):
+                call()
+
+
+class Heard:
+    """Events that a callback got."""
+
+    def __init__(self, section: Section) -> None:
+        self.events: list[Any] = []
+        self._section = section
+
+    def so_far(self) -> list[Any]:
+        self._section.bench.adapter.settle(self._section.store)
+        return list(self.events)
+
+    def told(self) -> list[tuple[str, str | None]]:
+        """Class and key of each event."""
+        return [(type(event).__name__, getattr(event, "key", None)) for event in self.so_far()]
+
 
 class Caught:
     """What ``refused`` has caught, once its block is over."""
@@ -241,7 +292,7 @@ def check(*needs: str) -> Callable[[Check], Check]:
                     method(self)
                 finally:
                     self.finish()
-            except RuleBroken:
+            except (RuleBroken, pytest.skip.Exception):
                 raise
             except Exception as error:
                 told = str(error) if isinstance(error, AssertionError) else f"raised {type(error).__name__}({error})"
@@ -297,6 +348,12 @@ def loose(value: object, can: Capabilities) -> object:
     if isinstance(value, int | float) and not can.exact_numbers:
         return float(value) + 0.0
     return value
+
+
+def look(item: Any) -> tuple[object, ...]:
+    """An item as a value that tells types and the order of fields apart."""
+    dates = item.date_created, item.date_updated, item.date_expires
+    return item.key, repr(item.data), item.revision, *dates
 
 
 def keys_of(items: Iterable[Any]) -> list[str]:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from mapitem.testing.conformance.data import Data
+from mapitem.testing.conformance.following import Events, Feed
+from mapitem.testing.conformance.keys import Keys
 from mapitem.testing.conformance.kit import Section
-from mapitem.testing.conformance.writes import Writes
+from mapitem.testing.conformance.reading import Reading
+from mapitem.testing.conformance.revisions import Items, Revisions
+from mapitem.testing.conformance.store import Errors, Stores
+from mapitem.testing.conformance.ttl import TimeToLive
+from mapitem.testing.conformance.writes import Conditions, Writes
 
-SECTIONS: tuple[type[Section], ...] = (Writes,)
+SECTIONS: tuple[type[Section], ...] = (
+    *(Keys, Data, Revisions, Items, TimeToLive, Writes, Conditions, Reading, Events, Feed, Stores, Errors),
+)
