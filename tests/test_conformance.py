@@ -22,6 +22,8 @@ SQLITE = Capabilities(
 class TestMemoryStore(Conformance):
     """Without those that are about files."""
 
+    max_examples = 40
+
     capabilities = Capabilities(durable=False, locking=False, read_only=False)
 
     def make_store(self, clock: ManualClock, **options: Any) -> Store:
@@ -30,6 +32,8 @@ class TestMemoryStore(Conformance):
 
 class TestFileStore(Conformance):
     """All of it."""
+
+    max_examples = 40
 
     _made = 0
 
@@ -56,6 +60,8 @@ class TestFileStore(Conformance):
 
 class TestSQLiteStore(Conformance):
     """An implementation that shares nothing with ours."""
+
+    max_examples = 40
 
     capabilities = SQLITE
 

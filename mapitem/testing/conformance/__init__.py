@@ -33,9 +33,10 @@ from typing import ClassVar
 
 from mapitem.testing.conformance.capabilities import Capabilities
 from mapitem.testing.conformance.kit import Adapter, RuleBroken, Section, check
+from mapitem.testing.conformance.report import Report, run
 from mapitem.testing.conformance.sections import SECTIONS
 
-__all__ = ["Capabilities", "Conformance", "RuleBroken", "Section", "check"]
+__all__ = ["Capabilities", "Conformance", "Report", "RuleBroken", "Section", "check", "run"]
 
 
 class Conformance(Adapter):

@@ -27,7 +27,7 @@ NOW = 1_700_000_000.0
 """What the clock shows when a check begins: a whole second, in 2023."""
 
 Check = TypeVar("Check", bound=Callable[..., None])
-RULES = re.compile(r"((?:(?:[KDRITWCLEFS]\d|X)(?:, )?)+): ")
+RULES = re.compile(r"((?:(?:[KDRITWCLEFS]\d|X|Oracle)(?:, )?)+): ")
 
 
 class RuleBroken(AssertionError):
@@ -45,6 +45,9 @@ class Adapter:
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
+
+    max_examples: ClassVar[int | None] = None
+    """How many stories the state machine tries; by default as many as hypothesis's profile says."""
 
     _folder: Path | None = None
 
