@@ -15,7 +15,7 @@ SQLITE = Capabilities(
     # It has no word of what happened, and nothing to compact.
     **dict.fromkeys(["events", "feed", "watch", "async_watch", "compaction"], False),
     # Its limits are fixed, and its pages go one way.
-    **dict.fromkeys(["limits", "data_paths", "depth_limit", "previous_pages", "sealed_tokens", "locking"], False),
+    **dict.fromkeys(["limits", "data_paths", "depth_limit", "previous_pages", "locking"], False),
 )
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import RLock
 from typing import Any
+from zlib import crc32
 
 from mapitem import MapItem, Page, errors
 
@@ -347,15 +348,16 @@ class SQLiteMap(Mapping[str, MapItem]):
         return Page(tuple(map(item_of, rows[:page_size])), on, None)
 
     def token(self, listing: list[Any]) -> str:
-        return json.dumps([self.sid, *listing]).encode().hex()
+        body = json.dumps([self.sid, *listing]).encode()
+        return f"{body.hex()}{crc32(body):08x}"
 
     def read_token(self, token: object) -> list[Any]:
         try:
-            sid, *listing = json.loads(bytes.fromhex(str(token)))
+            sid, *listing = json.loads(bytes.fromhex(str(token)[:-8]))
         except ValueError:
             raise errors.InvalidPageToken("no page token") from None
-        if sid != self.sid:
-            raise errors.InvalidPageToken("a page token of another map")
+        if sid != self.sid or token != self.token(listing):
+            raise errors.InvalidPageToken("a page token of another map, or altered")
         return listing
 
     def select(self, from_: str | None, bounds: str, order: str, prefix: str | None, limit: int) -> list[sqlite3.Row]:
@@ -430,7 +432,7 @@ class SQLiteMap(Mapping[str, MapItem]):
         return item_of(row)
 
     def drop_due(self, now: int) -> int:
-        due = self.store.read("SELECT * FROM item WHERE sid = ? AND expires <= ?", self.sid, now)
+        due = self.store.read("SELECT * FROM item WHERE sid = ? AND expires <= ? ORDER BY expires, key", self.sid, now)
         for row in due:
             self.store.execute("DELETE FROM item WHERE sid = ? AND key = ?", self.sid, row["key"])
             self.take_number(now)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mapitem.errors import HistoryCompacted, InvalidRevision, ItemExists, MapNotFound
 from mapitem.events import Event, ItemAdded, ItemRemoved, ItemUpdated, MapRemoved
+from mapitem.testing.conformance import kit
 from mapitem.testing.conformance.kit import NOW, Section, check, look
 
 
@@ -250,7 +251,7 @@ class Events(Section):
         thread.start()
         self.map.set("a", {})
         self.map.set("b", {})
-        thread.join(10)
+        thread.join(kit.PATIENCE)
         self.expect(thread.is_alive(), False, "whether the watch still waits")
         self.expect(told(seen), [("ItemAdded", "a"), ("ItemAdded", "b")], "events")
 
@@ -269,7 +270,7 @@ class Events(Section):
                     self.map.set("b", {})
             return seen
 
-        events = asyncio.run(asyncio.wait_for(follow(), 10))
+        events = asyncio.run(asyncio.wait_for(follow(), kit.PATIENCE))
         self.expect(told(events), [("ItemAdded", "a"), ("ItemAdded", "b")], "events")
 
 

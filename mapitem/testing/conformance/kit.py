@@ -26,6 +26,9 @@ from mapitem.testing.oracle import same
 NOW = 1_700_000_000.0
 """What the clock shows when a check begins: a whole second, in 2023."""
 
+PATIENCE = 10.0
+"""How many seconds a check waits for another thread before it says that the thread hangs."""
+
 Check = TypeVar("Check", bound=Callable[..., None])
 RULES = re.compile(r"((?:(?:[KDRITWCLEFS]\d|X|Oracle)(?:, )?)+): ")
 

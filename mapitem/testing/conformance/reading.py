@@ -108,6 +108,14 @@ class Reading(Section):
                 more = listing | {"from_": place, "bounds": bounds}
                 self.expect(keys_of(self.map.range(**more)), listed(keys, more), f"keys of range(**{more})")
 
+    @check("prefix")
+    def test_take_prefix_as_it_is(self) -> None:
+        """L2, K3: a prefix is no pattern: nothing in it stands for something else, and case counts."""
+        keys = self.accepted("%", "%a", "_", "a%b", "a_b", "aXb", "A", "a", "*", "[a]", "\\", "\0", "\0a")
+        self.fill(*keys)
+        for prefix in ("%", "_", "a%", "a_", "A", "*", "[", "\\", "\0"):
+            self.expect(keys_of(self.map.range(prefix=prefix)), listed(keys, {"prefix": prefix}), f"keys of {prefix!r}")
+
     @check("limit")
     def test_range_to_limit(self) -> None:
         """L2: limit ends a range after so many items."""

@@ -16,6 +16,7 @@ from mapitem.errors import (
     StoreLocked,
     StoreReadOnly,
 )
+from mapitem.testing.conformance import kit
 from mapitem.testing.conformance.kit import Section, check, look
 
 
@@ -199,7 +200,7 @@ class Stores(Section):
 
         def run(number: int) -> None:
             try:
-                barrier.wait(10)
+                barrier.wait(kit.PATIENCE)
                 work(number)
             except BaseException as error:
                 failures.append(error)
@@ -208,7 +209,7 @@ class Stores(Section):
         for thread in started:
             thread.start()
         for thread in started:
-            thread.join(60)
+            thread.join(6 * kit.PATIENCE)
         self.expect([thread.is_alive() for thread in started], [False] * threads, "whether threads still wait")
         if failures:
             raise failures[0]

@@ -19,6 +19,7 @@ from mapitem.errors import (
     MapNotFound,
     RevisionMismatch,
 )
+from mapitem.testing.conformance import kit
 from mapitem.testing.conformance.kit import NOW, Section, check, look
 
 
@@ -183,8 +184,8 @@ class Writes(Section):
         def wait_for_another(data: dict[str, Any]) -> dict[str, Any]:
             thread = Thread(target=lambda: self.map.set("b", {}), daemon=True)
             thread.start()
-            thread.join(10)
-            self.expect(thread.is_alive(), False, "whether another thread's write still waits after ten seconds")
+            thread.join(kit.PATIENCE)
+            self.expect(thread.is_alive(), False, "whether another thread's write still waits")
             return {}
 
         self.map.mutate("a", wait_for_another)
