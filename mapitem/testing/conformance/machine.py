@@ -598,7 +598,7 @@ class StoreMachine(RuleBasedStateMachine):
         for map_ in self.known if self.steps % 5 == 0 else [map_ for map_ in self.known if map_ in touched]:
             told = len(self.story)
             name = self.name(map_)
-            if self.make("L2", f"{name}.range()", partial(whole, map_.sid)) is not None:
+            if self.make("L2, T3", f"{name}.range()", partial(whole, map_.sid)) is not None:
                 self.compare_maps(map_, name)
             del self.story[told:]
         if self.can.list_maps:

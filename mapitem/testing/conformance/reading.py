@@ -229,27 +229,29 @@ class Reading(Section):
     @check("pages")
     def test_anchor_tokens_at_keys(self) -> None:
         """L4, L3: tokens are anchored at keys: what is written between two pages neither repeats nor hides an item."""
-        self.fill("b", "d", "f", "h", "j")
-        for order, first, rest in (("asc", ["b", "d"], ["g", "h", "j"]), ("desc", ["j", "h"], ["g", "d", "c", "b"])):
-            page = self.map.page(page_size=2, order=order)
-            self.expect(keys_of(page.items), first, f"keys of the first page, {order}")
-            self.map.set("a", {})  # in front of, at, and behind the cut
-            self.map.remove("a")
-            self.map.remove("f")
-            if order == "asc":
-                self.map.set("c", {})
-                self.map.remove("d")
-            self.map.set("g", {})
-            found = keys_of(self.map.page(page_token=page.next_page_token).items)
-            if order == "asc":
-                self.map.set("d", {})
-            self.map.set("f", {})
-            self.expect(found, rest, f"keys of the next page when others were written in between, {order}")
-            self.map.remove("g")
-            if order == "asc":
-                self.expect(keys_of(self.map.page().items), ["b", "c", "d", "f", "h", "j"], "keys of a fresh listing")
-                self.map.remove("f")
-                self.map.set("f", {})
+        cases: dict[str, list[tuple[str, str, list[str]]]] = {
+            "asc": [
+                *(("add", "a", ["f", "h"]), ("add", "c", ["f", "h"]), ("add", "e", ["e", "f", "h"])),
+                *(("remove", "b", ["f", "h"]), ("remove", "d", ["f", "h"]), ("remove", "f", ["h"])),
+            ],
+            "desc": [
+                *(("add", "z", ["d", "b"]), ("add", "g", ["d", "b"]), ("add", "e", ["e", "d", "b"])),
+                *(("remove", "h", ["d", "b"]), ("remove", "f", ["d", "b"]), ("remove", "d", ["b"])),
+            ],
+        }
+        every = [(order, *case) for order, some in cases.items() for case in some]
+        for order, write, key, wanted in every:
+            map_ = self.store.map(f"{order} {write} {key}")
+            for each in "bdfh":
+                map_.set(each, {})
+            page = map_.page(page_size=2, order=order)
+            if write == "add":
+                map_.set(key, {})
+            else:
+                map_.remove(key)
+            got = keys_of(map_.page(page_token=page.next_page_token).items)
+            what = f"keys behind {keys_of(page.items)} of b, d, f, h in the order {order}, after {write} {key}"
+            self.expect(got, wanted, what)
 
     @check("pages")
     def test_carry_the_listing_in_tokens(self) -> None:

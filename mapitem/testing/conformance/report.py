@@ -110,7 +110,8 @@ def run_checks(conformance: type[Adapter], sections: Iterable[type[Section]] | N
     chosen: Any = getattr(conformance, "sections", ()) if sections is None else sections
     for section in chosen:
         tests = type(section.__name__, (section,), {"adapter": conformance})
-        for name in dir(tests):
+        # As they stand in the section.
+        for name in dict.fromkeys(name for each in reversed(tests.__mro__) for name in vars(each)):
             if name.startswith("test_"):
                 yield _run_check(f"{section.__name__}.{name}", getattr(tests(), name))
 
