@@ -36,7 +36,7 @@ def test_see_mistake(fault: Change | Wrapped) -> None:
 
 @pytest.mark.parametrize(
     ("name", "rule"),
-    [("each item counts its own revisions", "R4"), ("items expire an instant too late", "T3"), ("set merges", "W2")],
+    [("each item counts its own revisions", "R4"), ("mutate loses updates", "W4"), ("remove returns nothing", "W5")],
 )
 def test_see_mistake_by_the_machine_alone(name: str, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So does the state machine, and the story that it tells is short."""
