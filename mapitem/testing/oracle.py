@@ -3,7 +3,8 @@
 A map is a dict of rows and a list of events; a search is a loop, an order is ``sorted``, a write works on a copy of the
 map, which takes the map's place if all went well. Nothing is shared with the engine but the values that come back
 (``MapItem``, ``Page``), the limits and the errors, so that a mistake made there is not made here too. To be read beside
-the rules, which are cited by number. It knows no file, thread, callback, closing or forking, and is slow on purpose.
+the rules, which are cited by number: all of them but those on which no result depends, for it is slow on purpose and
+knows no file, thread, callback, watch or closing (E3, F3, S1, S3, S4).
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Row(NamedTuple):
         return f"{self.number:x}"  # R2
 
     def item(self) -> MapItem:
+        """I1: a value of its own."""
         return MapItem(
             key=self.key,
             data=json.loads(self.text),
@@ -107,8 +109,8 @@ class MapState:
         self.updated = now
         self.expires = expires
         self.created_by = created_by
-        self.rows: dict[str, Row] = {}
-        self.events: list[Event] = []
+        self.rows: dict[str, Row] = {}  # by key, as it was given (K3); what is dropped from here never comes back (T6)
+        self.events: list[Event] = []  # only ever longer: its length is the counter (R1), which outlives the rows (R6)
         self.oldest = 0  # F2: the feed serves the events from this number on
 
     def draft(self) -> MapState:
@@ -229,6 +231,7 @@ class Oracle:
         return OracleBatch(self)
 
     def now(self) -> int:
+        """T7."""
         return round(self._clock() * SECOND)
 
     def live(self, sid: str, now: int) -> MapState:
@@ -320,33 +323,35 @@ class OracleMap(Mapping[str, MapItem]):
     # W: a single write is a batch of one.
 
     def create(self, key: str, data: Data, *, ttl: TTL = None, collection_ttl: TTL = None) -> MapItem:
-        batch = self.store.batch()
-        batch.create(self, key, data, ttl=ttl, collection_ttl=collection_ttl)
-        return batch.commit()[0]
+        return self._alone("create", key, data, ttl=ttl, collection_ttl=collection_ttl)
 
     def set(
         self, key: str, data: Data, *, ttl: TTL = None, collection_ttl: TTL = None, if_match: Match = None
     ) -> MapItem:
-        batch = self.store.batch()
-        batch.set(self, key, data, ttl=ttl, collection_ttl=collection_ttl, if_match=if_match)
-        return batch.commit()[0]
+        return self._alone("set", key, data, ttl=ttl, collection_ttl=collection_ttl, if_match=if_match)
 
     def update(
         self, key: str, changes: Data, *, ttl: TTL = None, collection_ttl: TTL = None, if_match: Match = None
     ) -> MapItem:
-        batch = self.store.batch()
-        batch.update(self, key, changes, ttl=ttl, collection_ttl=collection_ttl, if_match=if_match)
-        return batch.commit()[0]
+        return self._alone("update", key, changes, ttl=ttl, collection_ttl=collection_ttl, if_match=if_match)
 
     def remove(self, key: str, *, if_match: Match = None) -> MapItem:
-        batch = self.store.batch()
-        batch.remove(self, key, if_match=if_match)
-        return batch.commit()[0]
+        return self._alone("remove", key, if_match=if_match)
 
     def set_item_ttl(self, key: str, ttl: TTL, *, if_match: Match = None) -> MapItem:
+        return self._alone("set_item_ttl", key, ttl, if_match=if_match)
+
+    def _alone(self, verb: str, *arguments: Any, **options: Any) -> MapItem:
         batch = self.store.batch()
-        batch.set_item_ttl(self, key, ttl, if_match=if_match)
-        return batch.commit()[0]
+        getattr(batch, verb)(self, *arguments, **options)
+        return self._commit(batch.steps)
+
+    def _commit(self, steps: list[tuple[OracleMap, Step]]) -> MapItem:
+        try:
+            return self.store.commit(steps)[0]
+        except MapItemError as error:
+            error.index = None  # W7: only of a batch it says which write failed
+            raise
 
     def mutate(
         self,
@@ -372,7 +377,7 @@ class OracleMap(Mapping[str, MapItem]):
                 return item
             step = self._replacing(key, item, wanted, seconds, map_seconds)
             try:
-                return self.store.commit([(self, step)])[0]
+                return self._commit([(self, step)])
             except RevisionMismatch as error:
                 lost = error
         raise lost
@@ -478,7 +483,10 @@ class OracleMap(Mapping[str, MapItem]):
         )
 
     def changes(self, since: str = "0") -> Iterator[Event]:
-        """F1: the events numbered from ``since`` on; they do not say what was there before (E1)."""
+        """F1: the events numbered from ``since`` on; they do not say what was there before (E1).
+
+        R5: a token is a revision that the map had, or has now.
+        """
         check_revision(since)
         state = self._state()
         tokens = [f"{number:x}" for number in range(len(state.events) + 1)]
@@ -543,7 +551,7 @@ class OracleBatch:
     def __init__(self, store: Oracle) -> None:
         self.results: list[MapItem] = []
         self._store = store
-        self._steps: list[tuple[OracleMap, Step]] = []
+        self.steps: list[tuple[OracleMap, Step]] = []
 
     def __enter__(self) -> OracleBatch:
         return self
@@ -555,7 +563,7 @@ class OracleBatch:
             self.commit()
 
     def commit(self) -> list[MapItem]:
-        self.results = self._store.commit(self._steps)
+        self.results = self._store.commit(self.steps)
         return self.results
 
     def create(self, map: OracleMap, key: str, data: Data, *, ttl: TTL = None, collection_ttl: TTL = None) -> None:
@@ -645,7 +653,7 @@ class OracleBatch:
     def _add(self, map: OracleMap, step: Step) -> None:
         if map.store is not self._store:
             raise ValueError("the map belongs to another store")
-        self._steps.append((map, step))
+        self.steps.append((map, step))
 
 
 def judge(state: MapState, key: str, if_match: str | None) -> None:

@@ -156,7 +156,7 @@ class StoreMachine(RuleBasedStateMachine):
             should = f"raise {names[1]}" if names[1] else f"return {shown(wanted)}"
             raise self.broken(rules, f"{told} {raised}, should {should}")
         if self.can.error_fields:
-            for name in ("key", "limit", *(["index"] if rules.startswith("W7") else [])):
+            for name in ("key", "limit", "index"):
                 values = getattr(got, name, None), getattr(wanted, name, None)
                 if values[0] != values[1]:
                     raise self.broken(f"{rules}, X", f"{name} of the error of {told}: {values[0]!r}, not {values[1]!r}")
