@@ -218,6 +218,11 @@ class Store:
         return self._durability
 
     @property
+    def limits(self) -> Limits:
+        """How large keys, names and data may be; fixed when the store was opened."""
+        return self._limits
+
+    @property
     def recovery(self) -> Recovery | None:
         """What opening found and mended after an end that was not clean; ``None`` after a clean one and in memory."""
         return self._log.recovery

@@ -959,6 +959,7 @@ def test_read_one_key_twice(map_: Map) -> None:
 def test_limits_of_the_service_are_the_default(store: Store, map_: Map) -> None:
     """D5: ``Limits()`` has the service's limits, and a store opened without has them too."""
     assert (Limits().max_key_chars, Limits().max_data_bytes) == (320, 16_384)
+    assert store.limits == Limits()
     map_.set("k" * 320, {"a": "x" * (LIMIT - 8)})
     with pytest.raises(InvalidKey):
         map_.set("k" * 321, {})

@@ -177,7 +177,7 @@ def test_list_every_use(store: Store, map_: Map, tmp_path: Path) -> None:
     """S1: the table of uses leaves out nothing but what answers on every store and handle."""
     names = {name.split(",")[0] for name in every_use(store, map_, tmp_path)}
     # ``refresh`` is for stores to read only; of a closed store these can be asked still.
-    answers = {"store": {"close", "durability", "recovery", "refresh"}, "map": {"sid", "name"}}
+    answers = {"store": {"close", "durability", "limits", "recovery", "refresh"}, "map": {"sid", "name"}}
     for what, kind in (("store", Store), ("map", Map)):
         public = {name for name in dir(kind) if not name.startswith("_")} - answers[what]
         assert {f"{what}: {name}" for name in public} - names == set()
@@ -273,7 +273,7 @@ def test_open_with_every_option(tmp_path: Path) -> None:
         limits=mapitem.Limits(max_key_chars=3),
         read_only=False,
     ) as store:
-        assert store.durability == "power"
+        assert (store.durability, store.limits) == ("power", mapitem.Limits(max_key_chars=3))
         item = store.map("m").set("abc", {})
         assert (item.created_by, store.map("m").created_by, item.date_created.timestamp()) == ("ada", "ada", 1_000.0)
         with pytest.raises(mapitem.InvalidKey):
