@@ -31,6 +31,7 @@ except ModuleNotFoundError as missing:
     raise SystemExit(2) from None
 
 from mapitem import ItemNotFound, LogCorrupt, Map, MapItem, MapItemError, MapNotFound, Store
+from mapitem.twilio.serve import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -276,6 +277,9 @@ def backup(file: Path, out: Path) -> None:
     with _writing(f"Copying {file}", out, file), _open(file) as store:
         store.backup(out)
     click.echo(f"{_printable(str(out))}: {out.stat().st_size:,} bytes")
+
+
+main.add_command(serve)
 
 
 def _check_new(out: Path, file: Path, what: str) -> None:
