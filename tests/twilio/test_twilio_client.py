@@ -1,4 +1,4 @@
-"""The Python package ``twilio``, unmodified, in process and over HTTP: each call of the seed's resource, and its errors.
+"""The Python package ``twilio``, unmodified, in process and over HTTP: each call of the resource, and its errors.
 
 Facts that have no rule number are named by what they are about: the wire, the codes, the client.
 """
@@ -360,7 +360,7 @@ def test_page_items(twelve: Any, size: int) -> None:
         pages.append(page)
         page = page.next_page()
     seen = [keys(page) for page in pages]
-    assert sum(seen, []) == [*wanted, "k00"]
+    assert [key for each in seen for key in each] == [*wanted, "k00"]
     assert all(len(each) == size for each in seen[:-1])
     for here, before in zip(pages[::-1], [*seen[-2::-1], None], strict=True):
         back = here.previous_page()
