@@ -107,21 +107,8 @@ VALUES = st.one_of(
 )
 FIELDS = st.sampled_from(
     [
-        "Key",
-        "Data",
-        "Data",
-        "Ttl",
-        "ItemTtl",
-        "CollectionTtl",
-        "UniqueName",
-        "PageSize",
-        "Page",
-        "PageToken",
-        "From",
-        "Order",
-        "Bounds",
-        "key",
-        "x",
+        *("Key", "Data", "Data", "Ttl", "ItemTtl", "CollectionTtl", "UniqueName", "key", "x"),
+        *("PageSize", "Page", "PageToken", "From", "Order", "Bounds"),
     ]
 )
 
