@@ -18,7 +18,7 @@ from twilio.base.exceptions import TwilioRestException
 
 from mapitem import Store
 from mapitem.cli import main
-from mapitem.twilio.serve import _url
+from mapitem.twilio.serve import listen, url_of
 
 
 class Server:
@@ -136,15 +136,23 @@ def test_refuse_what_cannot_be_served(tmp_path: Path) -> None:
         assert len(errors.splitlines()) == 1
 
 
-def test_show_urls_of_either_family() -> None:
-    """The URL of an IPv6 address has brackets."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert _url(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
-    if not socket.has_ipv6:
-        pytest.skip("this machine has no IPv6")
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("localhost", None), ("::1", "[::1]")])
+def test_listen_at_either_family(host: str, shown: str | None) -> None:
+    """A server listens at addresses of both families and at names; the URL of an IPv6 address has brackets."""
     try:
-        six = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        listener = listen(host, 0)
     except OSError as error:
-        pytest.skip(f"this machine has no IPv6 loopback: {error}")
-    with six:
-        assert _url(six) == f"http://[::1]:{six.getsockname()[1]}"
+        pytest.skip(f"this machine has no {host}: {error}")
+    with listener:
+        if shown is not None:
+            assert url_of(listener) == f"http://{shown}:{listener.getsockname()[1]}"
+        with socket.create_connection(listener.getsockname()[:2], timeout=10):
+            pass
+
+
+def test_say_that_the_socket_is_tcp() -> None:
+    """Each answer took 40 ms: a socket of ``create_server`` does not say that it is TCP, and asyncio left Nagle on."""
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+    with pytest.raises(OSError, match="assign requested address"):
+        listen("192.0.2.1", 0)
