@@ -20,22 +20,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mapitem.twilio.client import AsyncLocalHttpClient, LocalHttpClient, MangledKeyWarning
-    from mapitem.twilio.fixtures import LocalClient, local_twilio
+    from mapitem.twilio.client import AsyncLocalHttpClient, LocalHttpClient, MangledKeyWarning, local_client
     from mapitem.twilio.server import app
 
-__all__ = ["AsyncLocalHttpClient", "LocalClient", "LocalHttpClient", "MangledKeyWarning", "app", "local_twilio"]
+__all__ = ["AsyncLocalHttpClient", "LocalHttpClient", "MangledKeyWarning", "app", "local_client"]
 
-# Where each name lives, and what has to be installed for it: the package that is looked for, and the extra.
-_CLIENT = ("mapitem.twilio.client", "twilio", "twilio")
-_FIXTURES = ("mapitem.twilio.fixtures", "twilio", "twilio")
-_SERVER = ("mapitem.twilio.server", "starlette", "server")
+# Where each name lives, the extra that it needs, and the packages of that extra that it imports.
+_CLIENT = ("mapitem.twilio.client", "twilio", ("twilio", "requests"))
+_SERVER = ("mapitem.twilio.server", "server", ("starlette",))
 _ROOMS = {
     "AsyncLocalHttpClient": _CLIENT,
     "LocalHttpClient": _CLIENT,
     "MangledKeyWarning": _CLIENT,
-    "LocalClient": _FIXTURES,
-    "local_twilio": _FIXTURES,
+    "local_client": _CLIENT,
     "app": _SERVER,
 }
 
@@ -43,14 +40,14 @@ _ROOMS = {
 def __getattr__(name: str) -> object:
     if name not in _ROOMS:
         raise AttributeError(f"module 'mapitem.twilio' has no attribute {name!r}")
-    room, package, extra = _ROOMS[name]
+    room, extra, packages = _ROOMS[name]
     try:
         return getattr(import_module(room), name)
     except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.partition(".")[0] != package:
+        if missing.name is None or missing.name.partition(".")[0] not in packages:
             raise
         raise ModuleNotFoundError(
-            f"mapitem.twilio.{name} needs the package {package}: pip install 'mapitem[{extra}]'", name=missing.name
+            f"mapitem.twilio.{name} needs the package {packages[0]}: pip install 'mapitem[{extra}]'", name=missing.name
         ) from missing
 
 

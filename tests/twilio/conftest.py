@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -16,6 +20,8 @@ from mapitem.testing import ManualClock
 from mapitem.twilio import LocalHttpClient
 from mapitem.twilio.router import Router
 from mapitem.twilio.wire import Request
+
+NODE = Path(__file__).parent / "node"
 
 
 @pytest.fixture
@@ -46,6 +52,27 @@ def items(maps: Any) -> Any:
     """The items of a new map ``m``; called with a key, that item."""
     maps.create(unique_name="m")
     return maps("m").sync_map_items
+
+
+@pytest.fixture(scope="session")
+def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the scripts of ``node/`` and the package installed beside them."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("node and npm are not installed")
+    manifest = (NODE / "package.json").read_bytes()
+    name = f"mapitem-node-{hashlib.sha256(manifest).hexdigest()[:12]}"
+    cache = getattr(pytestconfig, "cache", None)
+    folder = tmp_path_factory.mktemp("node") if cache is None else Path(cache.mkdir(name))
+    installed = folder / "installed"
+    if not installed.exists():
+        (folder / "package.json").write_bytes(manifest)
+        quietly = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--prefer-offline"]
+        npm = subprocess.run(["npm", "install", *quietly], cwd=folder, capture_output=True, text=True, timeout=300)
+        if npm.returncode:
+            pytest.skip(f"npm could not install twilio: {npm.stderr.strip().splitlines()[:1]}")
+        installed.touch()
+    shutil.copytree(NODE, folder, dirs_exist_ok=True)
+    return folder
 
 
 class Answer(NamedTuple):

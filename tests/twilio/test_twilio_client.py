@@ -18,7 +18,7 @@ from twilio.rest import Client
 
 from mapitem import Store
 from mapitem.testing import ManualClock
-from mapitem.twilio import AsyncLocalHttpClient, LocalHttpClient, MangledKeyWarning, local_twilio
+from mapitem.twilio import AsyncLocalHttpClient, LocalHttpClient, MangledKeyWarning, local_client
 
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
 
@@ -250,8 +250,8 @@ def test_show_whole_seconds(items: Any, clock: ManualClock) -> None:
 @pytest.mark.parametrize(("year", "shown"), [(-62_000_000_000, "0005"), (-30_000_000_000, "1019")])
 def test_show_years_of_four_digits(year: int, shown: str) -> None:
     """The wire: a year has four digits, also where the C library would write fewer."""
-    with local_twilio(ManualClock(year)) as client:
-        created = client.sync.v1.services("default").sync_maps.create()
+    with Store(clock=ManualClock(year)) as store:
+        created = local_client(store).sync.v1.services("default").sync_maps.create()
         assert isinstance(created.date_created, datetime)
         assert f"{created.date_created.year:04}" == shown
 
@@ -549,11 +549,11 @@ def test_serve_sync_maps_and_nothing_else(client: Client) -> None:
         assert refused(call) == (501, 20501)
 
 
-def test_serve_no_other_product_in_process() -> None:
+def test_serve_no_other_product_in_process(store: Store) -> None:
     """A client in process that turns to another product of Twilio gets a clear 501, and reaches nobody."""
-    with local_twilio() as client:
-        assert refused(lambda: client.messages.create(to="+1", from_="+2", body="x")) == (501, 20501)
-        assert refused(lambda: client.verify.v2.services("VA").fetch()) == (501, 20501)
+    client = local_client(store)
+    assert refused(lambda: client.messages.create(to="+1", from_="+2", body="x")) == (501, 20501)
+    assert refused(lambda: client.verify.v2.services("VA").fetch()) == (501, 20501)
 
 
 def test_ask_for_credentials(store: Store) -> None:

@@ -5,10 +5,8 @@ It is installed once, into pytest's cache, and the tests are skipped where node,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,27 +21,6 @@ from mapitem import Store
 
 HERE = Path(__file__).parent / "node"
 SNIPPETS = HERE / "snippets"
-
-
-@pytest.fixture(scope="session")
-def node(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the scripts of ``node/`` and the package installed beside them."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed")
-    manifest = (HERE / "package.json").read_bytes()
-    name = f"mapitem-node-{hashlib.sha256(manifest).hexdigest()[:12]}"
-    cache = getattr(pytestconfig, "cache", None)
-    folder = tmp_path_factory.mktemp("node") if cache is None else Path(cache.mkdir(name))
-    installed = folder / "installed"
-    if not installed.exists():
-        (folder / "package.json").write_bytes(manifest)
-        quietly = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--prefer-offline"]
-        npm = subprocess.run(["npm", "install", *quietly], cwd=folder, capture_output=True, text=True, timeout=300)
-        if npm.returncode:
-            pytest.skip(f"npm could not install twilio: {npm.stderr.strip().splitlines()[:1]}")
-        installed.touch()
-    shutil.copytree(HERE, folder, dirs_exist_ok=True)
-    return folder
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> str:
