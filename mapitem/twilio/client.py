@@ -176,7 +176,7 @@ def _encode(fields: Mapping[str, object] | None) -> bytes:
 def _path_and_query(rest: str) -> tuple[str, str]:
     """What stands behind the host as a path and a query. The client puts keys into the path as they are.
 
-    What is no page's URL is therefore all path, to its last character, and what could end a segment is escaped here.
+    What is no page's URL is therefore all path, to its last character, and a slash in a key is escaped here.
     """
     page = _PAGE.fullmatch(rest)
     path, query = (page["path"], page["query"]) if page else (rest, "")
@@ -188,7 +188,7 @@ def _path_and_query(rest: str) -> tuple[str, str]:
     item = _ITEM.fullmatch(path)
     if item is not None:
         path = f"{item['items']}/{item['key'].replace('/', '%2F')}"
-    return path.replace("?", "%3F").replace("#", "%23"), query
+    return path, query
 
 
 def _trap(path: str) -> str | None:

@@ -19,7 +19,7 @@ from mapitem import Store
 
 _LOOPBACK = ("127.", "::1", "localhost")
 # How long the answers that are on their way have, in seconds, once the server was told to end.
-_GRACE = 5
+_GRACE = 2
 
 
 @click.command()

@@ -96,6 +96,17 @@ def test_end_without_waiting_for_idle_clients(tmp_path: Path) -> None:
             assert running.end(signal.SIGTERM) == (0, "")
 
 
+def test_end_without_waiting_for_half_a_request() -> None:
+    """A client that never finishes what it asks does not keep the server from ending."""
+    with server("--memory", "--port", 0) as running:
+        host, _, port = running.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as slow:
+            head = b"POST /v1/Services/d/Maps HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+            slow.sendall(head)
+            assert slow.recv(100).startswith(b"HTTP/1.1 100"), "the server has begun to read"
+            assert running.end(signal.SIGTERM)[0] == 0
+
+
 @pytest.mark.parametrize("from_environment", [False, True])
 def test_ask_for_credentials(from_environment: bool) -> None:
     """``--credentials``, or the environment, says which account and token are asked for."""

@@ -58,14 +58,14 @@ def exchange(url: str, sent: bytes, *, end: bool = False) -> bytes:
     """What the server says to these bytes until it closes the connection; ``end`` closes our half first."""
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
-        connection.sendall(sent)
-        if end:
-            connection.shutdown(socket.SHUT_WR)
         heard = b""
         try:
+            connection.sendall(sent)
+            if end:
+                connection.shutdown(socket.SHUT_WR)
             while chunk := connection.recv(65_536):
                 heard += chunk
-        except ConnectionResetError:
+        except ConnectionError:
             pass  # it closed while something was still on the way to it
         return heard
 
@@ -345,3 +345,31 @@ def test_answer_our_own_mistakes_too(store: Store, url: str, monkeypatch: pytest
     assert "broken on purpose" in caplog.text
     monkeypatch.undo()
     assert ask(url, "GET", MAPS)[0] == 200
+
+
+def test_say_nothing_to_a_client_that_is_gone(store: Store, map_: Map) -> None:
+    """Half a body is no request, and no error of ours either: nothing is done, nothing answered, nothing raised."""
+    heard = [
+        {"type": "http.request", "body": b"Key=k&Data={}", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return heard.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "scheme": "http",
+        "path": f"{MAPS}/m/Items",
+        "raw_path": f"{MAPS}/m/Items".encode(),
+        "query_string": b"",
+        "headers": [],
+    }
+    asyncio.run(app(store)(scope, receive, send))
+    assert sent == []
+    assert list(map_) == []
