@@ -1,4 +1,4 @@
-"""The pytest plugin: a store in memory, one on file, and the clock of both, as fixtures.
+"""The pytest plugin: a store in memory, one on file, the clock of both, and a client of Twilio, as fixtures.
 
 Beside the package and not in it, so that pytest, which loads the plugins of whatever is installed, does not import
 mapitem: that would cost every run, and what is imported before a measurement of coverage begins counts as not covered.
@@ -15,6 +15,8 @@ import pytest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from twilio.rest import Client
 
     from mapitem.testing import FaultyStore, ManualClock
 
@@ -48,3 +50,11 @@ def mapitem_file_store(mapitem_clock: ManualClock, tmp_path: Path) -> Iterator[F
     store.faults.clear()
     with suppress(StoreFailed):
         store.close()
+
+
+@pytest.fixture
+def mapitem_twilio(mapitem_store: FaultyStore) -> Client:
+    """A ``twilio.rest.Client`` that ``mapitem_store`` answers, in process; needs the extra ``twilio``."""
+    from mapitem.twilio import local_client
+
+    return local_client(mapitem_store)
