@@ -31,7 +31,7 @@ from mapitem import (
 from mapitem.testing import Difference, FaultyStore, ManualClock, RateLimitExceeded, Recorder, check_trace
 from mapitem.testing import strategies as some
 from mapitem.testing.oracle import same
-from mapitem.testing.trace import RecordedStore, read_trace
+from mapitem.testing.trace import RecordedMap, RecordedStore, read_trace
 from mapitem.testing.trace_values import from_json, to_json
 
 NOW = 1_700_000_000.0
@@ -215,27 +215,48 @@ def test_replay_what_fn_was_given_and_returned(tape: Tape) -> None:
     assert str(tape.check()) == "None"
 
 
-def test_find_a_mutate_that_loses_a_write() -> None:
-    """W4: one that writes without looking whether the item changed meanwhile is found out."""
+class Blind(Map):
+    """One whose ``mutate`` writes without looking whether the item changed meanwhile."""
 
-    class Blind(Map):
-        __slots__ = ()
+    __slots__ = ()
 
-        def mutate(self, key: str, fn: Any, **options: Any) -> Any:
-            return self.set(key, fn(self[key].data))
+    def mutate(self, key: str, fn: Any, **options: Any) -> Any:
+        return self.set(key, fn(self[key].data))
 
-    class Careless(Store):
-        def map(self, name: str, **options: Any) -> Map:
-            plain = super().map(name, **options)
-            return Blind(plain._store, plain._state)
 
-    tape = Tape(Careless)
-    map_ = tape.store.map("m")
+class Insistent(Map):
+    """One whose ``mutate`` asks twice."""
+
+    __slots__ = ()
+
+    def mutate(self, key: str, fn: Any, **options: Any) -> Any:
+        super().mutate(key, lambda data: fn(data) and None, **options)
+        return super().mutate(key, fn, **options)
+
+
+def recorded_map(tape: Tape, kind: type[Map]) -> Any:
+    plain = tape.inner.open_map(tape.store.map("m").sid)
+    return RecordedMap(tape.recorder, kind(plain._store, plain._state))
+
+
+def test_find_a_mutate_that_loses_a_write(tape: Tape) -> None:
+    """W4: the rules have ``fn`` asked again, about what it has not seen."""
+    map_ = recorded_map(tape, Blind)
     map_.set("a", {"n": 1})
     map_.mutate("a", lambda data: map_.set("a", {"n": 5}) and {"n": data["n"] + 1})
     found = tape.check()
     assert found is not None
     assert (found.line, found.call, found.rules[-1]) == (5, 'mutate("a")', "W4")
+
+
+def test_find_a_mutate_that_asks_for_nothing(tape: Tape) -> None:
+    """W4: ``fn`` is called again only if somebody else wrote."""
+    map_ = recorded_map(tape, Insistent)
+    map_.set("a", {"n": 1})
+    map_.mutate("a", lambda data: {"n": 2})
+    found = tape.check()
+    assert found is not None
+    assert (found.place, found.expected, found.recorded, found.rules) == (".calls of fn", 1, 2, ("W4",))
 
 
 # ---------------------------------------------------------------- what is found
