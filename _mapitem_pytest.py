@@ -47,7 +47,6 @@ def mapitem_file_store(mapitem_clock: ManualClock, tmp_path: Path) -> Iterator[F
     store = FaultyStore(tmp_path / "store.mapitem", clock=mapitem_clock)
     yield store
     # What the test made fail is no failure of its end.
-    store.faults.clear()
     with suppress(StoreFailed):
         store.close()
 

@@ -29,6 +29,7 @@ from mapitem.testing import (
     Violation,
     check_linearizability,
     check_trace,
+    linearizability,
 )
 from mapitem.testing.linearizability import State, Step, _after, _search
 from mapitem.testing.trace import RecordedMap
@@ -216,6 +217,23 @@ def histories(draw: st.DrawFn) -> list[Step]:
 def test_find_an_order_exactly_where_there_is_one(history: list[Step]) -> None:
     """The search finds an order if, and only if, going through all of them does."""
     assert (_search("MP", "a", history) is None) == explained(history)
+
+
+def test_remember_where_it_has_been(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten reads at once can come in 3 628 800 orders, and leave 1024 sets of what is done: only these are tried."""
+    looks = 0
+
+    def counted(state: State, step: Step) -> State | None:
+        nonlocal looks
+        looks += 1
+        assert looks < 20_000
+        return _after(state, step)
+
+    monkeypatch.setattr(linearizability, "_after", counted)
+    reads = [Step(at, 100 + at, at, "read", "read") for at in range(10)]
+    impossible = Step(50, 150, 10, "read", "read", found=("{}", "0"))
+    assert _search("MP", "a", reads) is None
+    assert _search("MP", "a", [*reads, impossible]) is not None
 
 
 # ---------------------------------------------------------------- real threads
