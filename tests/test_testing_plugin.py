@@ -131,13 +131,18 @@ def test_end_well_after_a_failure_that_was_asked_for(pytester: pytest.Pytester) 
 
 
 def test_list_the_fixtures(pytester: pytest.Pytester) -> None:
-    """``pytest --fixtures`` shows three, all prefixed, of function scope, each with a line that says what it is."""
+    """``pytest --fixtures`` shows four, all prefixed, of function scope, each with a line that says what it is."""
     result = pytester.runpytest_inprocess("--fixtures", "-v")
     lines = [line for line in result.outlines if "_mapitem_pytest.py" in line]
-    assert [line.split(" -- ")[0].strip() for line in lines] == ["mapitem_clock", "mapitem_store", "mapitem_file_store"]
+    assert [line.split(" -- ")[0].strip() for line in lines] == [
+        "mapitem_clock",
+        "mapitem_store",
+        "mapitem_file_store",
+        "mapitem_twilio",
+    ]
     assert not any("scope]" in line for line in lines)
     result.stdout.fnmatch_lines(
-        ["*The clock of both stores*", "*An empty ``Store`` in memory*", "*As ``mapitem_store``*"]
+        ["*The clock of both stores*", "*An empty ``Store`` in memory*", "*As ``mapitem_store``*", "*rest.Client*"]
     )
 
 
