@@ -169,18 +169,26 @@ def _unpack_tail(row: bytes) -> tuple[str, dict[str, Any]]:
     created_by, data = fields[4:]
     if type(created_by) is not str or type(data) is not dict:
         raise _no_item("the creator is no string, or the data no object")
-    if _may_be_too_deep(row[_HEAD_BYTES:]):
-        # Deeper data could not be shown or compared.
-        try:
-            encode_data(data, 2**31)
-        except ValueError as error:
-            raise _no_item(str(error)) from None
+    if _is_too_deep(data, row):
+        raise _no_item("data nested too deep to be shown or compared")
     return created_by, data
 
 
-def _may_be_too_deep(packed: bytes) -> bool:
-    """Whether there are as many bytes with which a container could begin that a closer look pays."""
-    return len(packed) > MAX_DEPTH and len(packed) - len(packed.translate(None, _CONTAINERS)) > MAX_DEPTH
+def _is_too_deep(data: dict[str, Any], packed: bytes) -> bool:
+    """Whether data, given also as it was packed, is nested deeper than any that the library writes."""
+    if len(packed) <= MAX_DEPTH or len(packed) - len(packed.translate(None, _CONTAINERS)) <= MAX_DEPTH:
+        return False
+    level: list[Any] = [data]
+    for _ in range(MAX_DEPTH):
+        level = [
+            value
+            for container in level
+            for value in (container.values() if type(container) is dict else container)
+            if type(value) is dict or type(value) is list
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _no_item(reason: str) -> LogCorrupt:
@@ -267,7 +275,7 @@ class MapItem:
                 data = unpackb(packed, max_array_len=_LONG_ARRAY, max_bin_len=_NONE_AT_ALL, max_ext_len=_NONE_AT_ALL)
             except (ValueError, RecursionError):
                 data = None
-            if type(data) is not dict or not 0 < row[_HEAD_BYTES] - _FIXSTR < 32 or _may_be_too_deep(packed):
+            if type(data) is not dict or not 0 < row[_HEAD_BYTES] - _FIXSTR < 32 or _is_too_deep(data, packed):
                 data = _unpack_tail(row)[1]
             if self._data is None:  # or another thread was faster, and its holder has that data already
                 self._data = data
@@ -338,16 +346,26 @@ def make_item(key: str, row: bytes) -> MapItem:
 
 def same_data(one: Any, other: Any) -> bool:
     """Whether two JSON values are equal, types included; the order of keys does not matter."""
-    kind = type(one)
-    if kind is not type(other):
-        return False
-    if kind is dict:
-        return one.keys() == other.keys() and all(same_data(value, other[key]) for key, value in one.items())
-    if kind is list:
-        return len(one) == len(other) and all(map(same_data, one, other))
-    if kind is float:
-        return repr(one) == repr(other)  # tells -0.0 from 0.0
-    return bool(one == other)
+    pairs = [(one, other)]
+    while pairs:
+        one, other = pairs.pop()
+        kind = type(one)
+        if kind is not type(other):
+            return False
+        if kind is dict:
+            if one.keys() != other.keys():
+                return False
+            pairs += [(value, other[key]) for key, value in one.items()]
+        elif kind is list:
+            if len(one) != len(other):
+                return False
+            pairs += zip(one, other, strict=True)
+        elif kind is float:
+            if repr(one) != repr(other):  # tells -0.0 from 0.0
+                return False
+        elif one != other:
+            return False
+    return True
 
 
 def _cut(text: str, longest: int = 60) -> str:

@@ -576,9 +576,5 @@ def _as_mismatch(key: str, read: Row | None, conflict: Exception) -> RevisionMis
 def _check_untouched(data: dict[str, Any], row: Row | None) -> None:
     """Catch the commonest mistake with ``mutate``: a function that changes its argument and forgets to return it."""
     before = {} if row is None else make_item("", row).data
-    try:
-        untouched = same_data(data, before)
-    except RecursionError:
-        untouched = False
-    if not untouched:
+    if not same_data(data, before):
         raise TypeError("fn changed the data and returned None: the data was not returned (return it, or leave it)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from heapq import heapify, heappop, heappush
+from operator import itemgetter
 
 from sortedcontainers import SortedDict
 
@@ -117,8 +118,17 @@ class MapState:
         """The keys that are due, in order of (expiry, key). Changes nothing; costs a step for each that is due."""
         if now < self.quiet_until:
             return []
-        heap = self.heap
+        due = self._current(self._due_entries(now))
+        # By the one field and then by the other: to compare no tuples takes a third of the time.
+        return [key for _, key in sorted(sorted(due, key=itemgetter(1)), key=itemgetter(0))]
+
+    def _current(self, entries: list[tuple[int, str]]) -> set[tuple[int, str]]:
+        """Those entries of the heap that count; an expiry that was given twice stands there twice."""
         rows = self.rows
+        return {entry for entry in entries if (row := rows.get(entry[1])) is not None and row_expires(row) == entry[0]}
+
+    def _due_entries(self, now: int) -> list[tuple[int, str]]:
+        heap = self.heap
         due: list[tuple[int, str]] = []
         # A heap's children are never smaller than their parent, so that branches that are not due are not entered.
         places = [0] if heap else []
@@ -127,12 +137,12 @@ class MapState:
             entry = heap[place]
             if not is_due(entry[0], now):
                 continue
-            row = rows.get(entry[1])
-            if row is not None and row_expires(row) == entry[0]:
-                due.append(entry)
+            due.append(entry)
+            if len(due) * 8 > len(heap) + 64:
+                # So many that to look at all of them is cheaper than to find one's way.
+                return [entry for entry in heap if is_due(entry[0], now)]
             places += [child for child in (2 * place + 1, 2 * place + 2) if child < len(heap)]
-        # The same expiry may have been given twice, and then stands twice in the heap.
-        return [key for _, key in sorted(set(due))]
+        return due
 
     def put(self, key: str, row: Row, date: int | None = None) -> Row | None:
         """Put a row in, and return the one that it replaces: an event, at ``date`` if that is not the row's own."""
@@ -187,17 +197,20 @@ class MapState:
     def expire(self, keys: Sequence[str], number: int, date: int) -> None:
         """Take out what was due: an event for each, numbered from ``number`` on."""
         rows = self.rows
-        self.live_bytes -= sum(len(key) + len(rows[key]) for key in keys)
+        self.live_bytes -= sum(map(len, keys)) + sum(map(len, map(rows.__getitem__, keys)))
         if len(keys) * 4 > len(rows):
             # One pass that keeps the rest is cheaper than that many deletions from the middle.
             gone = set(keys)
-            self.rows = type(rows)((key, row) for key, row in rows.items() if key not in gone)
+            kept = [key for key in rows if key not in gone]
+            self.rows = type(rows)(zip(kept, map(rows.__getitem__, kept), strict=True))
         else:
             for key in keys:
                 del rows[key]
         self.counter = number + len(keys)
         self.updated = max(self.updated, date)
         self.timed -= len(keys)
+        if len(keys) * 4 > len(self.heap):
+            self._rebuild_heap()
         self.settle()
 
     def lay(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
@@ -221,12 +234,16 @@ class MapState:
         heap = self.heap
         rows = self.rows
         if len(heap) > 2 * self.timed + 64:
-            heap[:] = [(expires, key) for key, row in rows.items() if (expires := row_expires(row)) != NEVER]
-            heapify(heap)
+            self._rebuild_heap()
         while heap and ((row := rows.get(heap[0][1])) is None or row_expires(row) != heap[0][0]):
             heappop(heap)
         if self.ended is None and not self.held:
             self.quiet_until = min(self.expires, heap[0][0]) if heap else self.expires
+
+    def _rebuild_heap(self) -> None:
+        """Keep of the heap what counts: cheaper than to pop what does not, where that is much."""
+        self.heap[:] = self._current(self.heap)
+        heapify(self.heap)
 
     def keys(self, part: KeyRange, limit: int) -> list[str]:
         """Up to ``limit`` keys of the range, in the order of the walk, due or not."""
