@@ -5,6 +5,8 @@ It knows the oracle alone. That the real store does the same is what ``test_mode
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -699,3 +701,25 @@ def test_use_dead_handle(scores: OracleMap) -> None:
     ):
         with pytest.raises(MapNotFound):
             call()
+
+
+def test_say_which_write_of_a_batch_failed(oracle: Oracle, scores: OracleMap) -> None:
+    """W7: by index, and only of a batch: a single write is not its own number 0."""
+    with pytest.raises(ItemNotFound) as caught:
+        scores.remove("k")
+    assert caught.value.index is None
+    with pytest.raises(ItemNotFound) as caught, oracle.batch() as batch:
+        batch.set(scores, "a", {})
+        batch.remove(scores, "k")
+    assert caught.value.index == 1
+
+
+def test_import_without_the_extra() -> None:
+    """``mapitem.testing`` itself needs neither pytest nor hypothesis."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['pytest', 'hypothesis']))\n"
+        "from mapitem.testing import ManualClock, Oracle\n"
+        "print(Oracle(ManualClock()).map('m').create('a', {}).revision)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("0\n", "")

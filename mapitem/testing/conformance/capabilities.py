@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 
 def any_key(key: str) -> bool:
@@ -108,6 +109,16 @@ class Capabilities:
         default=any_key,
         metadata={"meaning": "whether the store takes a good key (or name); letters and digits of ASCII it must take"},
     )
+
+    @classmethod
+    def only(cls, *names: str, **others: Any) -> Capabilities:
+        """These flags and no others; what is no flag is given by name. ``TypeError`` for a flag that is none.
+
+        >>> Capabilities.only("clock", "pages", items_per_page=100).has("events")
+        False
+        """
+        flags = {each.name: False for each in fields(cls) if each.type == "bool"}
+        return cls(**{**flags, **dict.fromkeys(names, True), **others})
 
     def has(self, name: str) -> bool:
         """Whether the flag is set; ``AttributeError`` for what is none."""

@@ -26,6 +26,9 @@ from mapitem.testing.oracle import same
 NOW = 1_700_000_000.0
 """What the clock shows when a check begins: a whole second, in 2023."""
 
+LACKS = "declares no "
+"""How the reason of a skip begins, if it is a capability."""
+
 PATIENCE = 10.0
 """How many seconds a check waits for another thread before it says that the thread hangs."""
 
@@ -292,7 +295,7 @@ def check(*needs: str) -> Callable[[Check], Check]:
             __tracebackhide__ = True
             for name in needs:
                 if not self.can.has(name):
-                    pytest.skip(f"declares no `{name}`")
+                    pytest.skip(f"{LACKS}`{name}`")
             try:
                 try:
                     method(self)

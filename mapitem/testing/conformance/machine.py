@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import product
 from typing import Any, ClassVar
 
 from hypothesis import Phase, settings
@@ -45,15 +46,10 @@ STEPS = 30
 CONDITIONS = st.sampled_from([None, None, None, "*", "current", "current", "padded", 0, 1, 2])
 """None, any, the right one, that with a zero before it; a number stands for one of the revisions seen so far."""
 
-LISTINGS = st.fixed_dictionaries(
-    {},
-    optional={
-        "from_": st.sampled_from(["", "a", "aa", "ab", "b", "b/", "c", "z", "\uffff"]),
-        "bounds": st.just("exclusive"),
-        "order": st.just("desc"),
-        "prefix": st.sampled_from(["", "a", "ab", "b"]),
-    },
-)
+PLACES = st.sampled_from([0, 0, 1, 2, 3, None, "", "a", "aa", "b/", "z", "\uffff"])
+"""Where a range begins; a number stands for one of the keys that are there."""
+
+PREFIXES = st.sampled_from([None, None, None, "", "a", "ab", "b"])
 TTLS = st.sampled_from([None, None, None, 0, 1, 2, 60, timedelta(seconds=2)])
 RARE_TTLS = st.sampled_from([None, None, None, None, None, None, 0, 2])
 KEYS = st.sampled_from(["a", "b", "ab", *some.COMMON_KEYS]) | some.keys()
@@ -142,6 +138,11 @@ class StoreMachine(RuleBasedStateMachine):
                 if hasattr(item, "data"):
                     scribble(item.data)  # D4: it is ours
         return outcomes
+
+    def look(self, rules: str, told: str, move: Callable[[Side], Any]) -> None:
+        """A move that changes nothing, and so has no place in the story once it went well."""
+        self.make(rules, told, move)
+        self.story.pop()
 
     def broken(self, rules: str, what: str) -> RuleBroken:
         steps = "\n".join(f"    {step}" for step in self.story)
@@ -387,7 +388,7 @@ class StoreMachine(RuleBasedStateMachine):
             rules = VERBS[step.verb] if "if_match" not in step.told else f"{VERBS[step.verb]}, C1"
             self.make(rules, f"{self.name(map_)}.{step.verb}({step.told})", step.alone)
 
-    @rule(number=MAPS, keys=st.lists(KEYS, min_size=2, max_size=5), ttl=TTLS)
+    @rule(number=MAPS, keys=st.lists(KEYS, min_size=2, max_size=5, unique=True), ttl=TTLS)
     def fill(self, number: int, keys: list[str], ttl: Any) -> None:
         for key in keys:
             self._write(number, ("set", key, {"x": 1}, ttl, None))
@@ -497,27 +498,40 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ reading
 
-    @rule(number=MAPS, key=KEYS, listing=LISTINGS, limit=st.sampled_from([None, None, 0, 1, 2]))
-    def read(self, number: int, key: str, listing: dict[str, Any], limit: int | None) -> None:
+    @rule(number=MAPS, key=KEYS, place=PLACES, prefix=PREFIXES, limit=st.sampled_from([None, None, 0, 1, 2]))
+    def read(self, number: int, key: str, place: Any, prefix: str | None, limit: int | None) -> None:
         map_, key = self.pick(number), self.key(key)
         name = self.name(map_)
-        self.make("L1", f"{name}[{key!r}]", lambda side: side.maps[map_.sid][key])
-        self.make("L1", f"{name}.get({key!r}, 'absent')", lambda side: side.maps[map_.sid].get(key, "absent"))
-        self.make("L1", f"{key!r} in {name}", lambda side: key in side.maps[map_.sid])
-        options = self.listing(listing)
-        if limit is not None and self.can.limit:
-            options["limit"] = limit
-        told = f"{name}.range({arguments(**options)})"
-        self.make("L2", told, lambda side: list(side.maps[map_.sid].range(**options)))
-        del self.story[-4:]  # they change nothing
+        self.look("L1", f"{name}[{key!r}]", lambda side: side.maps[map_.sid][key])
+        self.look("L1", f"{name}.get({key!r}, 'absent')", lambda side: side.maps[map_.sid].get(key, "absent"))
+        self.look("L1", f"{key!r} in {name}", lambda side: key in side.maps[map_.sid])
+        for order, bounds in product(("asc", "desc"), ("inclusive", "exclusive")):
+            options = self.listing(map_, place, order, bounds, prefix)
+            if limit is not None and self.can.limit:
+                options["limit"] = limit
+            told = f"{name}.range({arguments(**options)})"
+            self.look("L2", told, partial(ranged, map_.sid, options))
 
-    def listing(self, listing: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in listing.items() if name != "prefix" or self.can.prefix}
+    def listing(self, map_: OracleMap, place: Any, order: str, bounds: str, prefix: str | None) -> dict[str, Any]:
+        """The arguments of a range that are not the defaults."""
+        if isinstance(place, int):
+            present = [] if self.is_dead(map_) else list(map_)
+            place = present[place % len(present)] if present else "a"
+        options = {"from_": place, "order": order, "bounds": bounds, "prefix": prefix if self.can.prefix else None}
+        return {name: value for name, value in options.items() if value not in (None, "asc", "inclusive")}
 
     @precondition(lambda self: self.can.pages)
-    @rule(number=MAPS, listing=LISTINGS, page_size=st.sampled_from([1, 1, 2, 3]))
-    def begin_pages(self, number: int, listing: dict[str, Any], page_size: int) -> None:
-        map_, options = self.pick(number), self.listing(listing) | {"page_size": page_size}
+    @rule(
+        number=MAPS,
+        place=PLACES,
+        order=st.sampled_from(["asc", "desc"]),
+        bounds=st.sampled_from(["inclusive", "exclusive"]),
+        prefix=PREFIXES,
+        page_size=st.sampled_from([1, 1, 2, 3]),
+    )
+    def begin_pages(self, number: int, place: Any, order: str, bounds: str, prefix: str | None, page_size: int) -> None:
+        map_ = self.pick(number)
+        options = self.listing(map_, place, order, bounds, prefix) | {"page_size": page_size}
         told = f"page = {self.name(map_)}.page({arguments(**options)})"
         pages = self.make("L4", told, lambda side: side.maps[map_.sid].page(**options))
         self.tokens = None if pages is None else (map_, pages)
@@ -548,8 +562,7 @@ class StoreMachine(RuleBasedStateMachine):
         if state and int(since, 16) < state.oldest:
             return  # F2 leaves open what more is served
         told = f"{self.name(map_)}.changes({since!r})"
-        self.make("F1", told, lambda side: list(side.maps[map_.sid].changes(since)))
-        self.story.pop()
+        self.look("F1", told, lambda side: list(side.maps[map_.sid].changes(since)))
 
     # ------------------------------------------------------------ keeping house
 
@@ -599,7 +612,7 @@ class StoreMachine(RuleBasedStateMachine):
         for map_ in self.known if self.steps % 5 == 0 else [map_ for map_ in self.known if map_ in touched]:
             told = len(self.story)
             name = self.name(map_)
-            if self.make("L2, T3", f"{name}.range()", partial(whole, map_.sid)) is not None:
+            if self.make("L2, T3", f"{name}.range()", partial(ranged, map_.sid, {})) is not None:
                 self.compare_maps(map_, name)
             del self.story[told:]
         if self.can.list_maps:
@@ -676,8 +689,8 @@ class Step:
             verb(side.maps[self.map.sid], *given, **self._options, **self._matches[side.is_oracle])
 
 
-def whole(sid: str, side: Side) -> Any:
-    return list(side.maps[sid].range())
+def ranged(sid: str, options: dict[str, Any], side: Side) -> Any:
+    return list(side.maps[sid].range(**options))
 
 
 def arguments(*given: Any, **options: Any) -> str:

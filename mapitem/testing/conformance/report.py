@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from mapitem.testing.conformance.kit import Adapter, RuleBroken, Section
+from mapitem.testing.conformance.kit import LACKS, Adapter, RuleBroken, Section
 
 RULES = (
     *("K1", "K2", "K3", "K4", "K5", "K6"),
@@ -94,8 +94,12 @@ class Report:
         """First lines, each once: of what failed if anything did, else of what was skipped."""
         about = self._about(rule)
         found = [result for result in about if result.outcome == "failed"]
-        found = found or [result for result in about if result.outcome == "skipped"]
-        return list(dict.fromkeys(" ".join(result.message.split("\n")[:2]) for result in found))
+        if found:
+            return list(dict.fromkeys(" ".join(result.message.split("\n")[:2]) for result in found))
+        messages = dict.fromkeys(result.message for result in about if result.outcome == "skipped")
+        missing = [message.removeprefix(LACKS) for message in messages if message.startswith(LACKS)]
+        others = [message for message in messages if not message.startswith(LACKS)]
+        return [LACKS + ", ".join(missing), *others] if missing else others
 
 
 def run(conformance: type[Adapter], *, sections: Iterable[type[Section]] | None = None) -> Report:
