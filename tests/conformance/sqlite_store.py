@@ -51,7 +51,6 @@ class SQLiteStore:
         self.read_only = read_only
         self.lock = RLock()
         self.closed = False
-        self.writing = False
         self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.db.row_factory = sqlite3.Row
         self.db.execute(f"PRAGMA synchronous = {'FULL' if sync else 'OFF'}")
@@ -64,8 +63,9 @@ class SQLiteStore:
         self.close()
 
     def close(self) -> None:
-        self.closed = True
-        self.db.close()
+        with self.lock:
+            self.closed = True
+            self.db.close()
 
     def map(self, name: str, *, ttl: Any = None) -> SQLiteMap:
         self.check_open()
@@ -150,8 +150,8 @@ class SQLiteStore:
         return round(self.clock() * SECOND)
 
     def read(self, query: str, *arguments: Any) -> list[sqlite3.Row]:
-        self.check_open()
         with self.lock:
+            self.check_open()
             return self.db.execute(query, arguments).fetchall()
 
     def execute(self, query: str, *arguments: Any) -> sqlite3.Cursor:
@@ -163,6 +163,7 @@ class SQLiteStore:
         if self.read_only:
             raise errors.StoreReadOnly("the store was opened to be read")
         with self.lock:
+            self.check_open()
             self.execute("BEGIN IMMEDIATE")
             try:
                 yield

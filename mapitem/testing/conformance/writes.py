@@ -181,6 +181,7 @@ class Writes(Section):
     @check("mutate", "threads")
     def test_hold_no_lock(self) -> None:
         """W4: no lock is held while the function runs: another thread can write meanwhile."""
+        threads: list[Thread] = []
 
         def write() -> None:
             with suppress(Exception):  # of a store that was closed meanwhile
@@ -188,12 +189,18 @@ class Writes(Section):
 
         def wait_for_another(data: dict[str, Any]) -> dict[str, Any]:
             thread = Thread(target=write, daemon=True)
+            threads.append(thread)
             thread.start()
             thread.join(kit.PATIENCE)
             self.expect(thread.is_alive(), False, "whether another thread's write still waits")
             return {}
 
-        self.map.mutate("a", wait_for_another)
+        try:
+            self.map.mutate("a", wait_for_another)
+        finally:
+            # Or it would write to a store that is being closed.
+            for thread in threads:
+                thread.join(kit.PATIENCE)
 
     # ------------------------------------------------------------ remove, and times to live
 
