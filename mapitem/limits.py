@@ -289,7 +289,8 @@ def _too_large(size: int, limit: int) -> DataTooLarge:
 def _explain(data: object, max_bytes: int) -> InvalidData | DataTooLarge | None:
     """The error for data that looked wrong, ``None`` if it is not: walks it slowly and in order, without recursion."""
     if type(data) is not dict:
-        return _invalid([], _scalar_problem(data) or f"the top must be a dict, not {type(data).__name__}")
+        problem = None if type(data) in _NEST else _scalar_problem(data)
+        return _invalid([], problem or f"the top must be a dict, not {type(data).__name__}")
     if (bad := _bad_key(data)) is not None:
         return _invalid([], bad)
     most = max_bytes * _COUNT_UP_TO

@@ -1020,3 +1020,11 @@ def test_read_what_is_over_the_limits(make_store: Callable[..., Store]) -> None:
             store.compact()
     with make_store() as store:
         assert store.open_map(sid)[long_key].data == large
+
+
+@pytest.mark.parametrize("top", [[], [1], [{"a": 1}]], ids=str)
+def test_say_why_a_list_is_no_top_level(map_: Map, top: Any) -> None:
+    """D1: of a list at the top the message said that a list is no type of JSON, which is not so: it is no object."""
+    with pytest.raises(InvalidData) as caught:
+        map_.set("k", top)
+    assert (caught.value.path, caught.value.reason) == ("$", "the top must be a dict, not list")
