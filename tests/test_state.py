@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgpack import packb
+from sortedcontainers import SortedDict
 
 from mapitem.item import NEVER, pack_row, row_expires
 from mapitem.keyrange import KeyRange
@@ -15,6 +16,7 @@ from mapitem.state import ALWAYS_LOOK, ITEMS_PER_BLOCK, Draft, MapState, is_due
 
 NAMES = [f"{letter}{tail}" for letter in "abcdefgh" for tail in ("", "1", "22")]
 names = st.sampled_from(NAMES)
+few_names = st.sampled_from("abcde")  # so that moves meet
 expiries = st.just(NEVER) | st.integers(1, 12)
 
 
@@ -96,15 +98,21 @@ class Books:
 
 
 moves = (
-    st.tuples(st.just("put"), names, st.integers(0, 9), expiries, st.integers(0, 3), st.none() | st.integers(0, 9))
-    | st.tuples(st.just("remove"), names, st.integers(0, 9))
+    st.tuples(st.just("put"), few_names, st.integers(0, 9), expiries, st.integers(0, 3), st.none() | st.integers(0, 9))
+    | st.tuples(st.just("remove"), few_names, st.integers(0, 9))
     | st.tuples(st.just("expire"), st.integers(0, 12))
-    | st.tuples(st.just("lay"), st.dictionaries(names, expiries, max_size=6))
-    | st.tuples(st.just("drop"), names)
+    | st.tuples(st.just("lay"), st.dictionaries(few_names, expiries, max_size=6))
+    | st.tuples(st.just("drop"), few_names)
 )
 
 
-@given(expires=expiries, plan=st.lists(moves, max_size=40))
+@given(expires=expiries, plan=st.lists(moves, min_size=10, max_size=40))
+@example(expires=NEVER, plan=[("put", "a", 0, 5, 0, None), ("put", "a", 0, NEVER, 0, None)])
+@example(expires=NEVER, plan=[("put", "a", 0, 5, 0, None), ("put", "a", 0, 9, 0, None), ("put", "b", 0, 7, 0, None)])
+@example(
+    expires=NEVER, plan=[("put", "a", 0, NEVER, 0, None), ("lay", {"a": NEVER, "b": 3}), ("lay", {"a": 4, "b": NEVER})]
+)
+@example(expires=9, plan=[("put", "a", 0, 5, 0, None), ("put", "b", 0, 7, 0, None), ("remove", "a", 0), ("drop", "b")])
 def test_keep_the_books(expires: int, plan: list[tuple[Any, ...]]) -> None:
     """R1, I4, T3, T4: rows, events, dates, sizes and what is due from when on are as a plain dict has them."""
     books = Books(expires)
@@ -137,22 +145,43 @@ def test_give_the_same_expiry_over_and_over() -> None:
     assert books.state.heap == []
 
 
-@given(
-    keys=st.sets(names),
-    low=st.just("") | names,
-    high=st.none() | names | names.map(lambda name: name + "\0"),
-    descending=st.booleans(),
-    limit=st.integers(0, 30),
-)
-def test_walk_a_range(keys: set[str], low: str, high: str | None, descending: bool, limit: int) -> None:
-    """L2: the keys of a half-open range in the order of the walk, and no more than were asked for."""
+def test_say_that_a_row_expires_before_it_can_be_seen() -> None:
+    """T3: a read that takes no lock finds no row that expires before it knows that one does."""
     state = make_state()
+    seen = []
+
+    class Watched(SortedDict):  # type: ignore[misc, type-arg, unused-ignore]
+        def __setitem__(self, key: Any, row: Any) -> None:
+            seen.append(state.quiet_until)
+            super().__setitem__(key, row)
+
+    state.rows = Watched()
+    for key, expires in (("a", NEVER), ("b", 5), ("c", 9), ("d", 3)):
+        state.put(key, make_row(0, 0, expires))
+    assert seen == [NEVER, 5, 5, 3]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 24])
+@pytest.mark.parametrize("descending", [False, True])
+def test_walk_every_range(count: int, descending: bool) -> None:
+    """L2: the keys of a half-open range in the order of the walk, and no more than were asked for: all ranges of 24 keys.
+
+    The keys lie in lists of two to four, so that walks begin, end and are cut short at each place of each list.
+    """
+    state = make_state()
+    state.rows._list._reset(2)
+    keys = sorted(NAMES[:count])
     for key in keys:
         state.put(key, make_row(0, 0, NEVER))
-    wanted = sorted(key for key in keys if key >= low and (high is None or key < high))
-    if descending:
-        wanted.reverse()
-    assert state.keys(KeyRange(low, high, descending), limit) == wanted[:limit]
+    places = ["", *keys, *(key + "\0" for key in keys), "zz"]
+    assert count < 24 or len(state.rows._list._lists) > 5
+    for low in places:
+        for high in [*places, None]:
+            wanted = [key for key in keys if key >= low and (high is None or key < high)]
+            if descending:
+                wanted.reverse()
+            for limit in (0, 1, 2, 3, 4, 7, 30):
+                assert state.keys(KeyRange(low, high, descending), limit) == wanted[:limit]
 
 
 @pytest.mark.parametrize("count", [0, 1, ITEMS_PER_BLOCK - 1, ITEMS_PER_BLOCK, ITEMS_PER_BLOCK + 1, 300])
