@@ -147,14 +147,21 @@ def test_find_maps_by_name_and_sid() -> None:
         engine.check_alive(state, 5 * SECOND)
     assert caught.value.name == "m"
     engine.check_alive(state, 5 * SECOND - 1)
+    nameless = driver.map(None, 5)
+    with pytest.raises(MapNotFound, match=f"the map {nameless.sid} is gone") as caught:
+        engine.check_alive(nameless, 5 * SECOND)
+    assert caught.value.name == nameless.sid
 
 
 def test_list_live_maps() -> None:
     """S2: the live maps by name, the nameless last by sid; the expired are among the states alone."""
     driver = Driver()
-    nameless = [driver.map(None), driver.map(None)]
+    nameless = [
+        driver.engine.state(driver.do(driver.engine.create_map(sid, None, "me", None, True, 0)))
+        for sid in SIDS[40:38:-1]
+    ]
     named = [driver.map("b"), driver.map("a"), driver.map("old", 1)]
-    assert driver.engine.live_states(SECOND) == [named[1], named[0], *nameless]
+    assert driver.engine.live_states(SECOND) == [named[1], named[0], nameless[1], nameless[0]]
     assert set(driver.engine.states()) == {*named, *nameless}
 
 
@@ -188,6 +195,8 @@ def test_end_a_map() -> None:
     assert (state.ended, state.quiet_until) == ((3, False), ALWAYS_LOOK)
     assert (dict(state.rows), state.heap, state.timed, state.live_bytes) == ({}, [], 0, 0)
     assert driver.engine.states() == []
+    with pytest.raises(MapNotFound):
+        driver.engine.state(state.sid)
     for name in ("m", state.sid):
         with pytest.raises(MapNotFound):
             driver.engine.find(name, 0)
@@ -232,7 +241,7 @@ def test_set_the_expiry_of_the_map_with_an_item() -> None:
     assert (state.expires, state.quiet_until) == (NEVER, NEVER)
     assert driver.records[-1][1][1] == (MAP_TTL, 0, NEVER)
     assert driver.do(driver.engine.set_map_ttl(state, 3, SECOND)) is None
-    assert (state.expires, state.counter) == (4 * SECOND, 2)
+    assert (state.expires, state.quiet_until, state.counter) == (4 * SECOND, 4 * SECOND, 2)
 
 
 def test_remove_what_is_due_first() -> None:
@@ -278,9 +287,92 @@ def test_look_past_what_is_due(limit: int, descending: bool) -> None:
     for number, key in enumerate("abcdefgh"):
         driver.put(state, key, ttl=1 if number % 3 else None)
     found = driver.engine.scan(state, KeyRange("", None, descending), SECOND, limit)
+    assert [key for key, _ in driver.engine.scan(state, KeyRange("", None, descending), SECOND - 1, limit)] == (
+        sorted("abcdefgh", reverse=descending)[:limit]
+    )
     keys = ["g", "d", "a"] if descending else ["a", "d", "g"]
     assert [key for key, _ in found] == keys[:limit]
     assert [row for _, row in found] == [state.rows[key] for key in keys[:limit]]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("due", ["", "c", "ae", "bd", "abcde"])
+def test_look_at_every_page(descending: bool, backwards: bool, due: str) -> None:
+    """L4: of the items on one side of a cut those next to it, and whether there are more on either side of these."""
+    driver = Driver()
+    state = driver.map()
+    for key in "abcde":
+        driver.put(state, key, ttl=1 if key in due else None)
+    for low, high in (("", None), ("b", None), ("", "e"), ("b", "d\0")):
+        listing = KeyRange(low, high, descending)
+        there = [key for key in "abcde" if key not in due and key >= low and (high is None or key < high)]
+        if descending:
+            there.reverse()
+        for size in (1, 2, 3, 5, 6):
+            found, has_next, has_previous = driver.engine.page(state, listing, None, False, size, SECOND)
+            assert [key for key, _ in found] == there[:size]
+            assert (has_next, has_previous) == (len(there) > size, False)
+            inside = [key for key in "abcde" if key >= low and (high is None or key < high)]
+            for cut in (place(key) for key in inside for place in (listing.cut_before, listing.cut_after)):
+                before = [key for key in there if (key >= cut if descending else key < cut)]
+                behind = [key for key in there if key not in before]
+                found, has_next, has_previous = driver.engine.page(state, listing, cut, backwards, size, SECOND)
+                keys = before[-size:] if backwards else behind[:size]
+                assert [key for key, _ in found] == keys
+                if backwards:
+                    assert (has_next, has_previous) == (bool(behind), len(before) > size)
+                else:
+                    assert (has_next, has_previous) == (len(behind) > size, bool(before))
+
+
+def test_write_at_the_very_instant() -> None:
+    """T3, T4, T5: at the instant of its expiry an item is removed before a write, and a map takes none any more."""
+    driver = Driver()
+    engine = driver.engine
+    state = driver.map("m", 9)
+    driver.put(state, "a", ttl=2)
+    driver.put(state, "b")
+    now = 2 * SECOND
+    expiry = (EXPIRE, 0, ["a"], 2, now)
+    assert engine.put(state, "a", data("x"), ME, None, None, ABSENT, now)[0][0] == expiry
+    assert engine.remove(state, "b", None, now)[0] == [expiry, (REMOVE, 0, "b", 3, now)]
+    assert engine.purge(state, now) == ([expiry], 1)
+    with pytest.raises(ItemNotFound):
+        engine.remove(state, "a", None, now)
+    with pytest.raises(ItemNotFound):
+        engine.put(state, "a", data("x"), ME, None, None, "*", now)
+    now = 9 * SECOND
+    for judgement in (
+        lambda: engine.put(state, "b", data("x"), ME, None, None, None, now),
+        lambda: engine.remove(state, "b", None, now),
+        lambda: engine.set_map_ttl(state, 5, now),
+        lambda: engine.remove_map(state, now),
+        lambda: engine.purge(state, now),
+    ):
+        with pytest.raises(MapNotFound):
+            judgement()
+    assert engine.purge_all(now) == ([(MAP_END, 0, now, True)], 2)
+
+
+def test_remove_on_a_condition() -> None:
+    """W5, C1: a removal has to find its item, and at the revision that it names."""
+    driver = Driver()
+    state = driver.map()
+    row = driver.put(state, "a")
+    for condition in (None, "*", "0"):
+        assert driver.engine.remove(state, "a", condition, 3) == ([(REMOVE, 0, "a", 1, 3)], row)
+    with pytest.raises(RevisionMismatch):
+        driver.engine.remove(state, "a", "1", 3)
+    for condition in (None, "*", "0"):
+        with pytest.raises(ItemNotFound):
+            driver.engine.remove(state, "b", condition, 3)
+    operations, _ = driver.engine.remove(state, "a", None, 3)
+    driver.do((operations, None))
+    assert driver.changes[1:] == [(state, operations[0], row)]
+    assert (list(state.places), state.counter, state.updated, dict(state.rows)) == ([100, 200], 2, 3, {})
+    driver.do(driver.engine.remove_map(state, 4), is_told=False)
+    assert len(driver.changes) == 2
 
 
 def test_judge_conditions() -> None:
@@ -345,7 +437,7 @@ def test_load_a_base() -> None:
         [(ITEMS, 3, ("b", "a", "c"), (rows[0], rows[1], rows[2]))],
         [(ITEMS, 3, ("b", "d"), (rows[3], rows[0]))],
         [(FORGET, 3, ("c", "never there"))],
-        [(MAP_STATE, 3, 8, 6, 12, 12)],
+        [(MAP_STATE, 3, 8, 3, 12, 12)],
         [(ADD, 3, "e", make_row(12))],
     ]
     engine = Engine()
@@ -353,8 +445,8 @@ def test_load_a_base() -> None:
     (state,) = engine.states()
     assert dict(state.rows) == {"a": rows[1], "b": rows[3], "d": rows[0], "e": make_row(12)}
     assert list(state.rows) == ["a", "b", "d", "e"]
-    assert (state.updated, state.expires, state.counter, state.oldest) == (8, 6, 13, 12)
-    assert (state.timed, state.quiet_until, list(state.places)) == (2, 4, [5])
+    assert (state.updated, state.expires, state.counter, state.oldest) == (8, 3, 13, 12)
+    assert (state.timed, state.quiet_until, list(state.places)) == (2, 3, [5])
     assert state.live_bytes == sum(len(key) + len(row) for key, row in state.rows.items())
     assert engine.live_bytes == state.live_bytes + 200
     engine.forget_history()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapitem import InvalidKey, InvalidPageSize, InvalidPageToken, Page
+from mapitem import InvalidBounds, InvalidKey, InvalidOrder, InvalidPageSize, InvalidPageToken, Page
 from mapitem.keyrange import KeyRange, PagePlace, check_limit, check_page_size, following, key_range, read_token
 
 SID = "MP" + "0" * 32
@@ -165,9 +165,41 @@ def test_name_the_bad_argument(name: str, value: object) -> None:
         key_range(**arguments)
 
 
+@pytest.mark.parametrize("name", ["order", "bounds"])
+@pytest.mark.parametrize("value", ["", "up", "ASC", None, 0, ["asc"], type("Text", (str,), {})("asc"), b"asc"])
+def test_refuse_another_order_and_other_bounds(name: str, value: object) -> None:
+    """L2: of order and bounds there are two each, as exact text."""
+    arguments: dict[str, Any] = {"from_": None, "bounds": "inclusive", "order": "asc", "prefix": None}
+    if name == "bounds" and type(value) is not str and isinstance(value, str):
+        value = type(value)("inclusive")
+    with pytest.raises({"order": InvalidOrder, "bounds": InvalidBounds}[name], match=f"{name} must be"):
+        key_range(**{**arguments, name: value})
+
+
+@pytest.mark.parametrize("token", [None, 1, b"", b"AAAA", "é", "A" * 5, "", "A", "AAAAAA", "%%%%", "\ud800"], ids=repr)
+def test_read_what_is_no_token(token: object) -> None:
+    """L4: whatever is not a token is ``InvalidPageToken``."""
+    with pytest.raises(InvalidPageToken):
+        read_token(token, SID)
+
+
+def test_read_a_token_of_any_length() -> None:
+    """L4: base64 comes in fours, tokens without their padding do not."""
+    lengths = set()
+    for count in range(8):
+        token = PagePlace(KeyRange("a" * count, None, False), "b", True).token(SID)
+        lengths.add(len(token) % 4)
+        assert read_token(token, SID).listing.low == "a" * count
+        with pytest.raises(InvalidPageToken):  # altered, under the checksum of what it was
+            read_token("A" + token[1:], SID)
+    assert lengths == {0, 2, 3}
+
+
 def test_compare_pages() -> None:
     """L4: pages are equal by value, all of it, hash alike then, and show their tokens."""
     one = Page((), "n", "p")
+    assert (one.items, one.next_page_token, one.previous_page_token) == ((), "n", "p")
+    assert one.__eq__(()) is NotImplemented
     assert one == Page((), "n", "p")
     assert hash(one) == hash(Page((), "n", "p"))
     assert one != Page((), "n", None)

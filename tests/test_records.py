@@ -143,6 +143,7 @@ def test_lay_as_many_rows_as_keys() -> None:
         (ITEMS, 0, ("a",), (BAD_ROW,)),
         (ITEMS, 0, ("a",), ROW),
         (ITEMS, 0, ("a",), "a"),
+        (ITEMS, 0, ("a",), {ROW: 1}),
         (ITEMS, 0, (), ()),
         (ITEMS, 0, ("a", "a"), (ROW, ROW)),
         (ITEMS, True, ("a",), (ROW,)),
@@ -218,6 +219,7 @@ def test_guess_the_size_of_a_record(key: str, size: int) -> None:
         [(REMOVE, 0, "k", 1, 2)],
         [(EXPIRE, 0, [key] * 9, 1, 2)],
         [(MAP_TTL, 0, 5)],
+        [(MAP_TTL, 0, NEVER)] * 50,
     ):
         real = len(packb(operations))
         assert real < rough_size(operations) < real + 40 + 20 * len(operations)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -328,3 +329,77 @@ def test_show_long_keys_and_data_cut() -> None:
     assert f"data={{'a': '{'x' * 52}…" in repr(make(data={"a": "x" * 52}))
     assert repr(make(key="k" * 58)).startswith(f"MapItem('{'k' * 58}', ")
     assert repr(make(key="k" * 59)).startswith(f"MapItem('{'k' * 58}…, ")
+
+
+def test_compare_items_field_by_field() -> None:
+    """I1: each field counts, and of what is no item nothing is said."""
+    date = EPOCH + timedelta(seconds=1)
+    others = [
+        make(key="l"),
+        make(data={"a": 2}),
+        make(revision="1"),
+        make(date_updated=date),
+        make(date_created=date),
+        make(date_expires=date),
+        make(created_by="me"),
+    ]
+    assert make() == make()
+    assert make().key == "k"
+    assert all(make() != other for other in others)
+    assert make().__eq__("k") is NotImplemented
+    assert make() != make(revision="1", data={"a": 1})
+
+
+def test_decode_no_more_than_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D4: a read of data decodes these alone, not the row in front of them, which would cost as much again."""
+    rows = [make_row(by=by, data=data) for by in ("x", "me", "y" * 31) for data in ({}, {"a": [1]}, {"a": "x" * 300})]
+    monkeypatch.setattr("mapitem.item._unpack_tail", None)
+    assert [make_item("k", row).data for row in rows] == 3 * [{}, {"a": [1]}, {"a": "x" * 300}]
+
+
+def test_look_closely_at_deep_data_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G3: data that cannot be nested too deep is not walked to find that out."""
+    monkeypatch.setattr("mapitem.item.encode_data", None)
+    assert make_item("k", make_row(by="y" * 40, data={"a": "x" * 300})).data == {"a": "x" * 300}
+
+
+@pytest.mark.parametrize("by", ["me", "y" * 40])
+def test_read_data_with_long_arrays(by: str) -> None:
+    """G3: an array that is believed only once it was seen comes back like any other."""
+    data = {"a": list(range(3_000)), "b": [[0] * 1_025]}
+    assert make_item("k", make_row(by=by, data=data)).data == data
+
+
+def test_read_data_behind_no_creator() -> None:
+    """G2: where the creator is no text, nothing behind it is taken for data, whatever that may look like."""
+    tail = packb(None) + packb({"k" * 29: [{}]})
+    assert unpackb(tail[33:]) == {}
+    with pytest.raises(LogCorrupt):
+        _ = make_item("k", make_row()[:37] + tail).data
+
+
+def test_decode_while_another_thread_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D4: the data are the same object for all who hold the item, also for two who ask for the first time at once."""
+    item = make()
+    others: dict[str, Any] = {"a": 1}
+
+    def decode(row: bytes) -> dict[str, Any]:
+        item._data = others  # the other thread is done first
+        return {"a": 1}
+
+    monkeypatch.setattr("mapitem.item._unpack_data", decode)
+    assert item.data is others
+    assert item.data is others
+
+
+def test_make_no_room_for_lies() -> None:
+    """G3: arrays in arrays, each of which claims to be as long as the bytes there are, cost memory for these alone."""
+    packed = b"\xdd\x00\x00\x40\x00" * 500 + b"\x00" * 20_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError):  # noqa: PT011  # the words are msgpack's
+            unpack(packed)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000

@@ -164,9 +164,9 @@ def test_say_that_a_row_expires_before_it_can_be_seen() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 24])
 @pytest.mark.parametrize("descending", [False, True])
 def test_walk_every_range(count: int, descending: bool) -> None:
-    """L2: the keys of a half-open range in the order of the walk, and no more than were asked for: all ranges of 24 keys.
+    """L2: the keys of a half-open range in the order of the walk, and no more than were asked for.
 
-    The keys lie in lists of two to four, so that walks begin, end and are cut short at each place of each list.
+    The keys lie in short lists, so that walks begin, end and are cut short at each place of each list.
     """
     state = make_state()
     state.rows._list._reset(2)
