@@ -50,6 +50,7 @@ def test_make_limits() -> None:
     assert small != Limits(1, 3)
     assert small != Limits(2, 2)
     assert small != (1, 2)
+    assert small.__eq__((1, 2)) is NotImplemented
     assert hash(small) != hash(Limits(2, 1))
     assert pickle.loads(pickle.dumps(small)) == copy.deepcopy(small) == small
     with pytest.raises(AttributeError):
@@ -318,3 +319,27 @@ def test_pack_from_a_thread_that_lost_its_packer() -> None:
         with pytest.raises(InvalidData):
             encode_data({"a": "\ud800"}, 100)
         assert unpackb(encode_data({"a": 1}, 100)) == {"a": 1}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), {"\ud800": 1}, {1: 2}, 2**64, b""], ids=ascii)
+def test_refuse_data_with_a_full_stack(bad: object) -> None:
+    """D1: with no room for a frame per level, bad data are found without, too."""
+    data: dict[str, Any] = {"bad": bad}
+    for _ in range(60):
+        data = {"a": data}
+    with pytest.raises(InvalidData) as caught:
+        at_the_end_of_the_stack(lambda: encode_data(data, 16_384), 40)
+    assert caught.value.path.startswith("$" + ".a" * 60)
+
+
+def test_pack_data_that_change_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D1, S4: data that another thread changes while they are packed are refused, and not with an error of its own."""
+
+    class Interrupted:
+        def pack(self, data: object) -> bytes:
+            raise ValueError("dictionary changed size during iteration")
+
+    monkeypatch.setattr("mapitem.limits._idle_packers", [Interrupted()])
+    with pytest.raises(InvalidData, match="it was changed while it was being written") as caught:
+        encode_data({"a": 1}, 100)
+    assert caught.value.path == "$"
