@@ -212,7 +212,7 @@ def _is_excluded(statement: ast.stmt) -> bool:
     """What only the type checker, a reader or nobody at all would notice."""
     if isinstance(statement, (ast.Import, ast.ImportFrom, ast.Assert, ast.Global, ast.Pass)):
         return True
-    if isinstance(statement, ast.If) and isinstance(statement.test, ast.Name) and statement.test.id == "TYPE_CHECKING":
+    if isinstance(statement, ast.If) and ast.unparse(statement.test) in ("TYPE_CHECKING", "not TYPE_CHECKING"):
         return True
     if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
         return statement.targets[0].id in ("TYPE_CHECKING", "__slots__")

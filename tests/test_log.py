@@ -1,0 +1,700 @@
+"""The log and new files by themselves: what reaches the disk and in which order, and what a failing call leaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mapitem import LogCorrupt, StoreClosed, StoreFailed
+from mapitem.disk import Disk
+from mapitem.frames import BASE_END, FRAME_BYTES, HEADER_BYTES, Scan, read_header
+from mapitem.log import FileLog, MemoryLog
+from mapitem.newlog import NewFile, NewLog
+from mapitem.opening import OpenedLog, Recovery, open_to_read, open_to_write
+from mapitem.records import MAP_TTL, encode_record, rough_size
+
+MAP_RECORD = [(5, 0, "MP" + "0" * 32, "m", "me", 0, 0, 5, 0, 0)]
+
+
+def record(number: int, count: int = 1) -> list[Any]:
+    return [(MAP_TTL, 0, number)] * count
+
+
+class Recorder(Disk):
+    """The real disk. It notes the calls that change something, reads apart, and refuses those it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.reads = 0
+        self.refused: dict[str, BaseException] = {}
+        self.short = 0
+        self.open: set[int] = set()
+        self.written: list[tuple[int, int]] = []
+
+    def _note(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.refused:
+            raise self.refused[name]
+
+    def taken(self) -> list[str]:
+        calls, self.calls = self.calls, []
+        return calls
+
+    def open_read(self, path: str) -> int:
+        descriptor = super().open_read(path)
+        self.open.add(descriptor)
+        return descriptor
+
+    def open_write(self, path: str) -> int:
+        descriptor = super().open_write(path)
+        self.open.add(descriptor)
+        return descriptor
+
+    def create(self, path: str, mode: int) -> int:
+        self._note("create")
+        descriptor = super().create(path, mode)
+        self.open.add(descriptor)
+        return descriptor
+
+    def close(self, descriptor: int) -> None:
+        self.open.remove(descriptor)
+        super().close(descriptor)
+        if "close" in self.refused:
+            raise self.refused["close"]
+
+    def set_mode(self, descriptor: int, mode: int) -> None:
+        self._note("set_mode")
+        super().set_mode(descriptor, mode)
+
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        self.reads += 1
+        return super().read(descriptor, length, offset)
+
+    def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+        self._note("write")
+        if self.short:
+            data, self.short = data[: self.short], 0
+        self.written.append((offset, len(data)))
+        return super().write(descriptor, data, offset)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        self._note("truncate")
+        super().truncate(descriptor, size)
+
+    def sync(self, descriptor: int) -> None:
+        self._note("sync")
+        super().sync(descriptor)
+
+    def sync_directory(self, path: str) -> None:
+        self._note("sync_directory")
+        super().sync_directory(path)
+
+    def replace(self, source: str, target: str) -> None:
+        self._note("replace")
+        super().replace(source, target)
+
+    def remove(self, path: str) -> None:
+        self._note("remove")
+        super().remove(path)
+
+
+@pytest.fixture
+def disk() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "log.mapitem")
+
+
+def open_log(disk: Disk, path: str, *, rewrite: bool = False) -> FileLog:
+    _, log, lock = open_to_write(disk, path, rewrite=rewrite)
+    lock.release()
+    return log
+
+
+@pytest.fixture
+def log(disk: Recorder, path: str) -> Iterator[FileLog]:
+    log = open_log(disk, path)
+    log.append(MAP_RECORD)
+    disk.taken()
+    yield log
+    disk.refused.clear()
+    log.abandon()
+    assert not disk.open
+
+
+def stored(path: str) -> tuple[list[int], Scan]:
+    """The fourth field of each operation of each record behind the first, as they are in the file, and the scan."""
+    disk = Disk()
+    opened = OpenedLog(disk, path, read_only=True)
+    try:
+        numbers = [
+            operation[2] for _, operations in opened.records() for operation in operations if operation[0] == MAP_TTL
+        ]
+        return numbers, opened._scan
+    finally:
+        opened.close()
+
+
+# ---------------------------------------------------------------- in memory
+
+
+@given(steps=st.lists(st.integers(1, 3) | st.just(0), max_size=20))
+def test_keep_records_in_memory(steps: list[int]) -> None:
+    """F3: places go on over a compaction, the records behind it are found by them, and the size is theirs."""
+    log = MemoryLog()
+    kept: dict[int, list[Any]] = {}
+    count = 0
+    for step in steps:
+        if step:
+            operations = record(count, step)
+            place = log.append(operations)
+            assert place == count
+            kept[place] = operations
+            count += 1
+        else:
+            assert log.forget() is None
+            kept.clear()
+        assert log.position == log.synced_position == count
+        assert log.size == sum(map(rough_size, kept.values()))
+        assert [list(each) for each in log.read(kept)] == list(kept.values())
+    log.sync()
+    log.close(sync=True)
+    log.abandon()
+    assert (log.path, log.recovery, log.failed) == (None, None, None)
+
+
+# ---------------------------------------------------------------- appending
+
+
+def test_append_and_read(log: FileLog, disk: Recorder, path: str) -> None:
+    """P1: a record is in the file when its append has returned, at the place that was told; one write each."""
+    places = [log.append(record(number)) for number in range(5)]
+    assert disk.taken() == ["write"] * 5
+    assert places == sorted(set(places))
+    assert places[0] == places[1] - FRAME_BYTES - len(encode_record(record(0)))
+    assert (log.position, log.synced_position, log.failed, log.recovery) == (6, 0, None, None)
+    assert [operations[0][2] for operations in log.read(places)] == [0, 1, 2, 3, 4]
+    assert [operations[0][2] for operations in log.read([places[1], places[3]])] == [1, 3]
+    numbers, scan = stored(path)
+    assert (numbers, scan.end, scan.reason, scan.closed) == ([0, 1, 2, 3, 4], log.size, None, False)
+
+
+def test_read_many_records_with_few_calls(log: FileLog, disk: Recorder) -> None:
+    """E3: the feed reads what lies side by side with one system call for many."""
+    places = [log.append(record(number)) for number in range(200)]
+    disk.reads = 0
+    assert [operations[0][2] for operations in log.read(places)] == list(range(200))
+    assert disk.reads < 10
+    assert [operations[0][2] for operations in log.read(places[::20])] == list(range(0, 200, 20))
+
+
+def test_read_a_damaged_record(log: FileLog, disk: Recorder, path: str) -> None:
+    """G2: damage that came after the opening shows where the record is read, with its place."""
+    places = [log.append(record(number)) for number in range(3)]
+    with open(path, "r+b") as file:
+        file.seek(places[1] + FRAME_BYTES)
+        file.write(b"\xff")
+    with pytest.raises(LogCorrupt) as caught:
+        list(log.read(places))
+    assert (caught.value.path, caught.value.offset) == (path, places[1])
+
+
+def test_write_the_rest_of_a_short_write(log: FileLog, disk: Recorder, path: str) -> None:
+    """F1: where the operating system took a part, the rest follows, and nothing is written twice."""
+    disk.written.clear()
+    disk.short = 5
+    place = log.append(record(7, 3))
+    (first, taken), (second, rest) = disk.written
+    assert (first, taken, second) == (place, 5, place + 5)
+    assert taken + rest == FRAME_BYTES + len(encode_record(record(7, 3)))
+    assert stored(path)[0] == [7, 7, 7]
+
+
+def test_cut_what_could_not_be_written(log: FileLog, disk: Recorder, path: str) -> None:
+    """F1: a failed write is cut off, on the medium too; the log goes on as if it had never been."""
+    place = log.append(record(1))
+    size = log.size
+    disk.taken()
+    disk.refused["write"] = OSError(28, "full")
+    with pytest.raises(OSError, match="full"):
+        log.append(record(2))
+    assert disk.taken() == ["write", "truncate", "sync"]
+    assert (log.size, log.position, log.failed) == (size, 2, None)
+    disk.refused.clear()
+    assert log.append(record(3)) == size
+    assert disk.taken() == ["write"]
+    assert stored(path)[0] == [1, 3]
+    assert [operations[0][2] for operations in log.read([place, size])] == [1, 3]
+
+
+@pytest.mark.parametrize("refused", ["truncate", "sync"])
+@pytest.mark.parametrize("error", [OSError(5, "bad disk"), KeyboardInterrupt()], ids=repr)
+def test_fail_where_nothing_could_be_cut(log: FileLog, disk: Recorder, refused: str, error: BaseException) -> None:
+    """F2, F3: what could not be cut either leaves the file in doubt: no more is written, and the error says so."""
+    disk.refused = {"write": error, refused: OSError(5, "no cut")}
+    with pytest.raises(StoreFailed if isinstance(error, OSError) else KeyboardInterrupt) as caught:
+        log.append(record(2))
+    if isinstance(caught.value, StoreFailed):
+        assert caught.value.outcome_unknown
+    assert str(log.failed) == "[Errno 5] no cut"
+    disk.refused.clear()
+    disk.taken()
+    for attempt in (lambda: log.append(record(3)), log.sync, lambda: log.sync(0), log.check_usable):
+        with pytest.raises(StoreFailed, match="an earlier failure left the file in doubt"):
+            attempt()
+    with pytest.raises(StoreFailed):
+        log.close(sync=True)
+    assert disk.taken() == []
+    assert log.descriptor == -1
+
+
+def test_cut_what_was_interrupted(log: FileLog, disk: Recorder, path: str) -> None:
+    """F3: a write that is interrupted is not in the file, and the interruption goes on."""
+    size = log.size
+    disk.refused["write"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        log.append(record(2))
+    assert disk.taken() == ["write", "truncate", "sync"]
+    disk.refused.clear()
+    assert (log.append(record(3)), log.failed) == (size, None)
+    assert stored(path)[0] == [3]
+
+
+def test_cut_before_the_next_write(log: FileLog, disk: Recorder, path: str) -> None:
+    """F3: where even the cut was interrupted, the next write begins with it; so does the end."""
+    for ending in (False, True):
+        disk.refused = {"write": KeyboardInterrupt(), "truncate": KeyboardInterrupt()}
+        with pytest.raises(KeyboardInterrupt):
+            log.append(record(2))
+        disk.refused.clear()
+        disk.taken()
+        if ending:
+            log.close(sync=False)
+            assert disk.taken() == ["truncate", "sync", "write"]
+        else:
+            log.append(record(3))
+            assert disk.taken() == ["truncate", "sync", "write"]
+    assert stored(path)[0] == [3]
+
+
+# ---------------------------------------------------------------- the medium
+
+
+def test_sync_what_was_appended(log: FileLog, disk: Recorder, path: str) -> None:
+    """P2, P4: one sync is for all that were there before it, and nobody syncs what is on the medium already."""
+    log.append(record(1))
+    log.sync()
+    assert (disk.taken(), log.synced_position, log.position) == (["write", "sync"], 2, 2)
+    log.sync()
+    log.sync(2)
+    log.sync(1)
+    assert disk.taken() == []
+    log.append(record(2))
+    log.sync(2)
+    assert disk.taken() == ["write"]
+    size = log.size
+    log.sync(3)
+    log.append(record(3))
+    assert disk.taken() == ["sync", "write"]
+    assert stored(path)[1].synced_to == size
+
+
+def test_sync_no_more_than_there_was(log: FileLog, disk: Recorder) -> None:
+    """P4: what is appended while a sync runs is not taken for synced."""
+
+    def append_meanwhile(descriptor: int) -> None:
+        log.append(record(1))
+
+    disk.sync = append_meanwhile  # type: ignore[method-assign]
+    log.sync()
+    assert (log.synced_position, log.position) == (1, 2)
+
+
+def test_fail_for_good_with_a_sync(log: FileLog, disk: Recorder) -> None:
+    """F2: a failed fsync is final: it is never tried again as if the first had not failed."""
+    disk.refused["sync"] = OSError(5, "no sync")
+    with pytest.raises(StoreFailed, match="no sync") as caught:
+        log.sync()
+    assert caught.value.outcome_unknown
+    assert log.synced_position == 0
+    disk.refused.clear()
+    disk.taken()
+    for attempt in (log.sync, lambda: log.append(record(1))):
+        with pytest.raises(StoreFailed):
+            attempt()
+    assert disk.taken() == []
+
+
+# ---------------------------------------------------------------- the end, and going on after it
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_mark_a_clean_end(log: FileLog, disk: Recorder, path: str, sync: bool) -> None:
+    """P2, R5: a close syncs what there is, marks the end and syncs the mark; it may be called again."""
+    log.append(record(1))
+    disk.taken()
+    log.close(sync=sync)
+    log.close(sync=sync)
+    assert disk.taken() == (["sync", "write", "sync"] if sync else ["write"])
+    assert not disk.open
+    assert stored(path)[1].closed
+    with pytest.raises(StoreClosed):
+        log.sync(99)
+
+
+def test_go_on_behind_a_clean_end(log: FileLog, disk: Recorder, path: str) -> None:
+    """R5: the mark is taken off the medium before anything is written in its place."""
+    log.append(record(1))
+    end = log.size
+    log.close(sync=True)
+    disk.taken()
+    again = open_log(disk, path)
+    assert (again.size, again.recovery, again.position, disk.taken()) == (end, None, 0, [])
+    assert again.append(record(2)) == end
+    assert disk.taken() == ["truncate", "sync", "write"]
+    again.append(record(3))
+    assert disk.taken() == ["write"]
+    again.close(sync=True)
+    assert stored(path)[0] == [1, 2, 3]
+    # And where nothing was written, the mark is synced, for nobody knows whether its writer lived to do it.
+    again = open_log(disk, path)
+    disk.taken()
+    again.close(sync=True)
+    assert disk.taken() == ["sync"]
+    again = open_log(disk, path)
+    disk.taken()
+    again.close(sync=False)
+    assert (disk.taken(), disk.open, stored(path)[0]) == ([], set(), [1, 2, 3])
+
+
+def test_fail_where_the_mark_stays(log: FileLog, disk: Recorder, path: str) -> None:
+    """F2: a mark that could not be taken off the medium would lie about what follows."""
+    log.close(sync=True)
+    again = open_log(disk, path)
+    disk.refused["sync"] = OSError(5, "no sync")
+    with pytest.raises(StoreFailed, match="no sync"):
+        again.append(record(2))
+    assert again.failed is not None
+    disk.refused.clear()
+    again.abandon()
+    again.abandon()
+
+
+def test_let_go_even_if_the_end_fails(log: FileLog, disk: Recorder) -> None:
+    """F5: whatever fails in a close, the descriptor is released."""
+    disk.refused["write"] = OSError(28, "full")
+    with pytest.raises(OSError, match="full"):
+        log.close(sync=True)
+    assert log.descriptor == -1
+    assert not disk.open
+
+
+def test_close_what_was_only_read(log: FileLog, disk: Recorder, path: str) -> None:
+    """R7: who only reads writes nothing, at the end neither."""
+    log.close(sync=True)
+    disk.taken()
+    _, reading = open_to_read(disk, path)
+    reading.close(sync=True)
+    assert (disk.taken(), disk.open) == ([], set())
+
+
+# ---------------------------------------------------------------- after an unclean end
+
+
+def test_settle_what_was_found(log: FileLog, disk: Recorder, path: str) -> None:
+    """R4, R5: after an unclean end what is shown is put on the medium, file and name; and the recovery says so."""
+    log.append(record(1))
+    log.abandon()
+    disk.taken()
+    again = open_log(disk, path)
+    assert disk.taken() == ["sync", "sync_directory"]
+    recovery = again.recovery
+    assert isinstance(recovery, Recovery)
+    assert (recovery.dropped_bytes, recovery.offset, recovery.reason, recovery.kept_in) == (0, again.size, None, None)
+    end = again.size
+    again.append(record(2))
+    assert stored(path)[1].synced_to == end
+    again.abandon()
+
+
+@pytest.mark.parametrize("rewrite", [False, True])
+def test_cut_a_torn_tail(log: FileLog, disk: Recorder, path: str, rewrite: bool) -> None:
+    """R2, R4: bytes behind the last whole record are kept aside and cut, and at "power" the log is written anew."""
+    log.append(record(1))
+    end = log.size
+    log.abandon()
+    with open(path, "ab") as file:
+        file.write(b"torn")
+    header = read_header(disk, descriptor := disk.open_read(path), path).generation
+    disk.close(descriptor)
+    disk.taken()
+    again = open_log(disk, path, rewrite=rewrite)
+    calls = disk.taken()
+    assert again.recovery is not None
+    assert repr(again.recovery) == (
+        f"Recovery(dropped_bytes=4, offset={end}, reason='the file ends within the head of a record', "
+        f"kept_in='{path}.cut-{end}')"
+    )
+    assert Path(f"{path}.cut-{end}").read_bytes() == b"torn"
+    kept = ["create", "set_mode", "write", "sync", "replace", "sync_directory", "truncate", "sync"]
+    assert calls[: len(kept)] == kept
+    anew = ["create", "set_mode", "write", "sync", "replace", "sync_directory"]
+    assert calls[len(kept) :] == (anew if rewrite else ["sync", "sync_directory"])
+    assert (again.size, os.path.getsize(path)) == (end, end)
+    assert again.append(record(2)) == end
+    again.close(sync=True)
+    assert stored(path)[0] == [1, 2]
+    descriptor = disk.open_read(path)
+    assert (read_header(disk, descriptor, path).generation != header) is rewrite
+    disk.close(descriptor)
+
+
+def test_open_though_the_tail_cannot_be_kept(log: FileLog, disk: Recorder, path: str) -> None:
+    """R2: where there is no space for a copy of the tail, the store opens without one, and leaves no part of it."""
+    log.abandon()
+    with open(path, "ab") as file:
+        file.write(b"torn")
+    disk.refused["create"] = OSError(28, "full")
+    again = open_log(disk, path)
+    assert again.recovery is not None
+    assert (again.recovery.dropped_bytes, again.recovery.kept_in) == (4, None)
+    assert sorted(os.listdir(os.path.dirname(path))) == ["log.mapitem", "log.mapitem.lock"]
+    again.abandon()
+
+
+def test_settle_a_clean_end_that_may_not_be_on_the_medium(log: FileLog, disk: Recorder, path: str) -> None:
+    """R4: a log that was closed without a sync is synced before it is shown; one that was synced need not be."""
+    log.append(record(1))
+    log.close(sync=False)
+    disk.taken()
+    again = open_log(disk, path)
+    assert (disk.taken(), again.recovery) == (["sync", "sync_directory"], None)
+    again.close(sync=True)
+    disk.taken()
+    again = open_log(disk, path)
+    assert disk.taken() in ([], ["sync", "sync_directory"])
+    again.abandon()
+
+
+# ---------------------------------------------------------------- a new log in its place
+
+
+def test_adopt_a_new_log(log: FileLog, disk: Recorder, path: str) -> None:
+    """M1: the new log is synced before it gets the name; then the old file is let go and the position stays."""
+    log.append(record(1))
+    disk.taken()
+    new = log.begin()
+    new.append(encode_record(MAP_RECORD))
+    log.adopt(new)
+    assert disk.taken() == ["create", "set_mode", "write", "sync", "replace", "sync_directory"]
+    assert len(disk.open) == 1
+    assert (log.position, log.synced_position, log.size) == (2, 2, os.path.getsize(path))
+    place = log.append(record(3))
+    log.sync()
+    assert [operations[0][2] for operations in log.read([place])] == [3]
+    assert stored(path)[1].based
+    new.discard()
+    assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("refused", ["create", "set_mode", "write", "sync", "replace"])
+def test_keep_the_old_log_if_the_new_one_fails(log: FileLog, disk: Recorder, path: str, refused: str) -> None:
+    """F4: before the rename a failure leaves the old log in use, and nothing behind."""
+    log.append(record(1))
+    new = log.begin()
+    new.append(encode_record(MAP_RECORD))
+    disk.refused[refused] = OSError(28, "full")
+    with pytest.raises(OSError, match="full"):
+        log.adopt(new)
+    disk.refused.clear()
+    new.discard()
+    assert (log.failed, len(disk.open)) == (None, 1)
+    log.append(record(2))
+    assert stored(path)[0] == [1, 2]
+    assert not os.path.exists(f"{path}.new")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "no"), KeyboardInterrupt()], ids=repr)
+def test_fail_if_the_name_is_in_doubt(log: FileLog, disk: Recorder, path: str, error: BaseException) -> None:
+    """F2, F3, F4: once the new log has its name, a failed directory sync or an interruption is final; reads go on."""
+    place = log.append(record(1))
+    new = log.begin()
+    new.append(encode_record(MAP_RECORD))
+    disk.refused["sync_directory"] = error
+    with pytest.raises(StoreFailed if isinstance(error, OSError) else KeyboardInterrupt):
+        log.adopt(new)
+    disk.refused.clear()
+    new.discard()
+    assert log.failed is error
+    assert (os.path.exists(path), os.path.exists(f"{path}.new"), len(disk.open)) == (True, False, 1)
+    assert stored(path)[1].based
+    assert place
+
+
+def test_interrupt_a_rename(log: FileLog, disk: Recorder, path: str) -> None:
+    """F3: an interruption in the rename leaves it open into which file the next record would go: no more is taken."""
+    log.append(record(1))
+    new = log.begin()
+    disk.refused["replace"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        log.adopt(new)
+    disk.refused.clear()
+    assert isinstance(log.failed, KeyboardInterrupt)
+    new.discard()
+    assert not os.path.exists(f"{path}.new")
+    assert len(disk.open) == 1
+
+
+def test_let_the_old_file_go_even_if_that_fails(log: FileLog, disk: Recorder, path: str) -> None:
+    """M1: what the old file held is in the new one: a failing close of it hurts nobody."""
+    new = log.begin()
+    new.append(encode_record(MAP_RECORD))
+    disk.refused["close"] = OSError(5, "no close")
+    log.adopt(new)
+    disk.refused.clear()
+    assert (log.failed, len(disk.open)) == (None, 1)
+    log.append(record(1))
+    assert stored(path)[0] == [1]
+
+
+def test_copy_a_log(log: FileLog, disk: Recorder, path: str, tmp_path: Path) -> None:
+    """M5: a copy is whole, marked as cleanly closed, and on the medium; the original goes on."""
+    log.append(record(1))
+    size = log.size
+    disk.taken()
+    target = str(tmp_path / "copy.mapitem")
+    log.copy_to(target, Lock())
+    assert disk.taken() == ["create", "set_mode", "write", "write", "sync", "replace", "sync_directory"]
+    numbers, scan = stored(target)
+    assert (numbers, scan.closed, scan.reason, scan.place, scan.synced_to) == ([1], True, None, size, size)
+    assert len(disk.open) == 1
+    log.append(record(2))
+    _, reading = open_to_read(disk, path)
+    other = str(tmp_path / "other.mapitem")
+    reading.copy_to(other, Lock())
+    reading.abandon()
+    assert stored(other)[0] == [1, 2]
+    with pytest.raises(FileNotFoundError):
+        log.copy_to(str(tmp_path / "missing" / "copy"), Lock())
+    assert len(disk.open) == 1
+
+
+# ---------------------------------------------------------------- new files
+
+
+@pytest.mark.parametrize("mode", [None, 0o600, 0o644, 0o400])
+def test_place_a_new_file(disk: Recorder, path: str, mode: int | None) -> None:
+    """M1: written beside its name, synced, and given the name with the mode of the one it stands for."""
+    before = os.umask(0o027)
+    try:
+        with NewFile(disk, path, mode) as new:
+            assert (os.path.exists(f"{path}.new"), os.path.exists(path), new.placed) == (True, False, False)
+            disk.write_all(new.descriptor, b"content", 0)
+            new.put_in_place()
+            assert new.placed is True
+    finally:
+        os.umask(before)
+    assert disk.taken() == [
+        "create",
+        *([] if mode is None else ["set_mode"]),
+        "write",
+        "sync",
+        "replace",
+        "sync_directory",
+    ]
+    assert Path(path).read_bytes() == b"content"
+    assert os.stat(path).st_mode & 0o777 == (0o640 if mode is None else mode)
+    assert (os.listdir(os.path.dirname(path)), disk.open) == (["log.mapitem"], set())
+
+
+@pytest.mark.parametrize("refused", ["create", "set_mode", "sync", "replace", "sync_directory"])
+@pytest.mark.parametrize("error", [OSError(5, "no"), KeyboardInterrupt()], ids=repr)
+def test_leave_nothing_of_a_new_file_that_failed(disk: Recorder, path: str, refused: str, error: BaseException) -> None:
+    """R8, F4: whatever fails or interrupts, no temporary file and no descriptor is left; a name once given stays."""
+    Path(path).write_bytes(b"old")
+    disk.refused[refused] = error
+    with pytest.raises(type(error)), NewFile(disk, path, 0o600) as new:
+        disk.write_all(new.descriptor, b"new", 0)
+        new.put_in_place()
+    assert Path(path).read_bytes() == (b"new" if refused == "sync_directory" else b"old")
+    assert (os.listdir(os.path.dirname(path)), disk.open) == (["log.mapitem"], set())
+
+
+def test_take_a_file_away_once(disk: Recorder, path: str) -> None:
+    """R8: what was discarded once is not looked for again: by then the name may be somebody else's."""
+    new = NewFile(disk, path, None, beside=f"{path}.log")
+    new.__exit__()
+    assert disk.taken() == []
+    with new:
+        assert os.listdir(os.path.dirname(path)) == ["log.mapitem.log.new"]
+    assert disk.taken() == ["create", "remove"]
+    new.__exit__()
+    assert disk.taken() == []
+    with suppress(FileNotFoundError), NewFile(disk, path, None):
+        os.unlink(f"{path}.new")  # somebody else was faster
+
+
+def test_hand_over_a_descriptor(disk: Recorder, path: str) -> None:
+    """M1: a descriptor that was kept is the keeper's to close."""
+    with NewFile(disk, path, None) as new:
+        new.put_in_place()
+        descriptor = new.keep()
+        assert new.descriptor == -1
+    assert disk.open == {descriptor}
+    disk.close(descriptor)
+
+
+@pytest.mark.parametrize("size", [10, 70_000])
+def test_write_a_new_log_in_portions(disk: Recorder, path: str, size: int) -> None:
+    """M3: a new log is written in portions of 64 KiB, and synced each MiB, so that no single call takes long."""
+    new = NewLog(disk, path, None)
+    assert (new.size, new.end, new.sequence, disk.taken()) == (HEADER_BYTES, 0, 0, [])
+    new.flush()
+    assert (new.size, new.end) == (HEADER_BYTES, HEADER_BYTES)
+    assert disk.taken() == ["create", "write"]
+    new.flush()
+    assert disk.taken() == []
+    payload = encode_record([(1, 0, "k", b"x" * size)])
+    expected = HEADER_BYTES
+    count = 40
+    for number in range(count):
+        new.append(payload)
+        expected += FRAME_BYTES + len(payload)
+        assert (new.size, new.sequence) == (expected, number + 1)
+        assert new.size - new.end < 64 * 1024
+    written = disk.taken()
+    assert written.count("write") == (0 if size == 10 else count)
+    per_sync = -(-(1024 * 1024) // (FRAME_BYTES + len(payload)))
+    assert written.count("sync") == (0 if size == 10 else count // per_sync)
+    new.finish()
+    assert (new.size, new.end, new.sequence) == (expected + FRAME_BYTES + len(BASE_END), new.size, count + 1)
+    new.file.put_in_place()
+    descriptor = new.file.keep()
+    scan = Scan(disk, descriptor, new.header)
+    assert list(scan) == [payload] * count
+    assert (scan.reason, scan.based, scan.end) == (None, True, new.end)
+    disk.close(descriptor)
+    new.discard()
+    new.discard()
+    assert os.path.exists(path)
+
+
+def test_discard_a_new_log(disk: Recorder, path: str) -> None:
+    """R8: a new log that is given up leaves nothing, whether it came to write or not."""
+    NewLog(disk, path, None).discard()
+    new = NewLog(disk, path, None)
+    new.append(b"x" * 100_000)
+    new.discard()
+    new.discard()
+    assert (os.listdir(os.path.dirname(path)), disk.open) == ([], set())
