@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 import sys
+import weakref
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -343,3 +346,21 @@ def test_pack_data_that_change_meanwhile(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(InvalidData, match="it was changed while it was being written") as caught:
         encode_data({"a": 1}, 100)
     assert caught.value.path == "$"
+
+
+def test_forget_data_that_were_refused() -> None:
+    """D3: an error, once it is handled, keeps nothing of the data alive, not even until the collector's next round."""
+
+    class Strange:
+        pass
+
+    strange = Strange()
+    alive = weakref.ref(strange)
+    gc.disable()
+    try:
+        with suppress(InvalidData):
+            encode_data({"a": strange}, 100)
+        del strange
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -539,12 +539,13 @@ def test_fail_if_the_name_is_in_doubt(log: FileLog, disk: Recorder, path: str, e
     assert log.failed is error
     assert (os.path.exists(path), os.path.exists(f"{path}.new"), len(disk.open)) == (True, False, 1)
     assert stored(path)[1].based
+    assert disk.size(log.descriptor) == log.size == os.path.getsize(path)
     assert place
 
 
 def test_interrupt_a_rename(log: FileLog, disk: Recorder, path: str) -> None:
     """F3: an interruption in the rename leaves it open into which file the next record would go: no more is taken."""
-    log.append(record(1))
+    place = log.append(record(1))
     new = log.begin()
     disk.refused["replace"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
@@ -554,6 +555,42 @@ def test_interrupt_a_rename(log: FileLog, disk: Recorder, path: str) -> None:
     new.discard()
     assert not os.path.exists(f"{path}.new")
     assert len(disk.open) == 1
+    assert [operations[0][2] for operations in log.read([place])] == [1]
+
+
+def test_interrupt_what_follows_a_rename(log: FileLog, disk: Recorder, path: str) -> None:
+    """F3: an interruption while the log changes files leaves it with the new one, and takes that from it no more."""
+    new = log.begin()
+    new.append(encode_record(MAP_RECORD))
+    new.finish()
+
+    class Header:
+        @property
+        def seed(self) -> int:
+            raise KeyboardInterrupt
+
+    old, new.header, seed = log.descriptor, Header(), new.header  # type: ignore[assignment]
+    new.finish = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        log.adopt(new)
+    assert isinstance(log.failed, KeyboardInterrupt)
+    assert log.descriptor in disk.open - {old}
+    assert read_header(disk, log.descriptor, path).seed == seed.seed
+    disk.close(old)
+
+
+def test_begin_a_log_elsewhere(log: FileLog, disk: Recorder, path: str) -> None:
+    """M5: a new log may be for another place, and has the mode of this one."""
+    os.chmod(path, 0o600)
+    new = log.begin(f"{path}.other")
+    new.append(encode_record(MAP_RECORD))
+    new.finish()
+    new.file.put_in_place()
+    new.file.abandon()
+    assert stored(f"{path}.other")[1].based
+    assert os.stat(f"{path}.other").st_mode & 0o777 == 0o600
+    log.append(record(1))
+    assert stored(path)[0] == [1]
 
 
 def test_let_the_old_file_go_even_if_that_fails(log: FileLog, disk: Recorder, path: str) -> None:
@@ -618,6 +655,18 @@ def test_place_a_new_file(disk: Recorder, path: str, mode: int | None) -> None:
     assert (os.listdir(os.path.dirname(path)), disk.open) == (["log.mapitem"], set())
 
 
+@pytest.mark.parametrize("mask", [0, 0o022, 0o077])
+def test_create_a_file_as_others_do(disk: Recorder, path: str, mask: int) -> None:
+    """R6: a file that stands for no other gets the mode that the process gives its files."""
+    before = os.umask(mask)
+    try:
+        with NewFile(disk, path, None) as new:
+            new.put_in_place()
+    finally:
+        os.umask(before)
+    assert os.stat(path).st_mode & 0o777 == 0o666 & ~mask
+
+
 @pytest.mark.parametrize("refused", ["create", "set_mode", "sync", "replace", "sync_directory"])
 @pytest.mark.parametrize("error", [OSError(5, "no"), KeyboardInterrupt()], ids=repr)
 def test_leave_nothing_of_a_new_file_that_failed(disk: Recorder, path: str, refused: str, error: BaseException) -> None:
@@ -643,6 +692,35 @@ def test_take_a_file_away_once(disk: Recorder, path: str) -> None:
     assert disk.taken() == []
     with suppress(FileNotFoundError), NewFile(disk, path, None):
         os.unlink(f"{path}.new")  # somebody else was faster
+
+
+def test_leave_alone_what_could_not_be_created(disk: Recorder, path: str) -> None:
+    """R8: where nothing was created nothing is taken away, neither at once nor later."""
+    new = NewFile(disk, path, 0o600)
+    disk.refused["create"] = OSError(13, "no permission")
+    for _ in range(2):
+        with pytest.raises(OSError, match="no permission"):
+            new.__enter__()
+        new.__exit__()
+    assert disk.taken() == ["create", "create"]
+
+
+def test_take_away_what_was_created_and_interrupted(disk: Recorder, path: str) -> None:
+    """R8, F3: an interruption that comes just as the file was created leaves none."""
+    create = disk.create
+
+    def interrupted(path: str, mode: int) -> int:
+        disk.close(create(path, mode))
+        raise KeyboardInterrupt
+
+    disk.create = interrupted  # type: ignore[method-assign]
+    new = NewFile(disk, path, None)
+    with pytest.raises(KeyboardInterrupt):
+        new.__enter__()
+    assert os.listdir(os.path.dirname(path)) == []
+    assert disk.taken() == ["create", "remove"]
+    new.__exit__()
+    assert disk.taken() == []
 
 
 def test_hand_over_a_descriptor(disk: Recorder, path: str) -> None:
@@ -698,3 +776,142 @@ def test_discard_a_new_log(disk: Recorder, path: str) -> None:
     new.discard()
     new.discard()
     assert (os.listdir(os.path.dirname(path)), disk.open) == ([], set())
+
+
+# ---------------------------------------------------------------- at the edges
+
+
+class Low(Disk):
+    """A disk whose descriptors begin at 0, as those of a program do that has closed its standard input."""
+
+    def __init__(self) -> None:
+        self.real: dict[int, int] = {}
+
+    def _low(self, real: int) -> int:
+        low = min(set(range(100)) - set(self.real))
+        self.real[low] = real
+        return low
+
+    def open_read(self, path: str) -> int:
+        return self._low(super().open_read(path))
+
+    def open_write(self, path: str) -> int:
+        return self._low(super().open_write(path))
+
+    def create(self, path: str, mode: int) -> int:
+        return self._low(super().create(path, mode))
+
+    def close(self, descriptor: int) -> None:
+        super().close(self.real.pop(descriptor))
+
+    def size(self, descriptor: int) -> int:
+        return super().size(self.real[descriptor])
+
+    def mode(self, descriptor: int) -> int:
+        return super().mode(self.real[descriptor])
+
+    def set_mode(self, descriptor: int, mode: int) -> None:
+        super().set_mode(self.real[descriptor], mode)
+
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        return super().read(self.real[descriptor], length, offset)
+
+    def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+        return super().write(self.real[descriptor], data, offset)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        super().truncate(self.real[descriptor], size)
+
+    def sync(self, descriptor: int) -> None:
+        super().sync(self.real[descriptor])
+
+
+def test_use_the_lowest_descriptors(path: str, tmp_path: Path) -> None:
+    """F5, R8: 0 is a descriptor like any other, to be used and to be let go."""
+    disk = Low()
+    for number in range(3):
+        log = open_log(disk, path)
+        assert log.descriptor == 0
+        if number == 0:
+            log.append(MAP_RECORD)
+        log.append(record(number))
+        log.sync()
+        log.copy_to(str(tmp_path / f"copy{number}"), Lock())
+        assert list(disk.real) == [0]
+        log.close(sync=True)
+        assert disk.real == {}
+    assert stored(path)[0] == [0, 1, 2]
+    with NewFile(disk, path, None) as new:
+        assert new.descriptor == 0
+    assert disk.real == {}
+    new_log = NewLog(disk, path, None)
+    for _ in range(3):
+        new_log.append(b"x" * 100_000)
+    assert list(disk.real) == [0]
+    new_log.discard()
+    assert disk.real == {}
+    opened = OpenedLog(disk, path, read_only=True)
+    opened.close()
+    assert disk.real == {}
+    log = open_log(disk, path)
+    new_log = log.begin()
+    log.abandon()
+    new_log.append(encode_record(MAP_RECORD))
+    new_log.finish()
+    assert new_log.file.descriptor == 0
+    new_log.file.put_in_place()
+    new_log.discard()
+    assert disk.real == {}
+    # The rename went through, and the sync of the directory did not: the new file is the log's all the same.
+    lowest = disk.open_read(path)
+    log = open_log(disk, path)
+    disk.close(lowest)
+    new_log = log.begin()
+    new_log.append(encode_record(MAP_RECORD))
+    new_log.flush()
+    assert (log.descriptor, new_log.file.descriptor) == (1, 0)
+
+    def refuse(path: str) -> None:
+        raise OSError(5, "no")
+
+    disk.sync_directory = refuse  # type: ignore[method-assign]
+    with pytest.raises(StoreFailed):
+        log.adopt(new_log)
+    assert (log.descriptor, new_log.file.descriptor, list(disk.real)) == (0, -1, [0])
+    log.abandon()
+    assert disk.real == {}
+
+
+def test_write_over_a_log_that_was_damaged_meanwhile(log: FileLog, disk: Recorder, path: str) -> None:
+    """R3, R4: nothing damaged is carried over into a new file, and the old one stays."""
+    places = [log.append(record(number)) for number in range(3)]
+    with open(path, "r+b") as file:
+        file.seek(places[1] + FRAME_BYTES)
+        file.write(b"\xff")
+    before = Path(path).read_bytes()
+    with pytest.raises(LogCorrupt) as caught:
+        log.write_over()
+    assert (caught.value.path, caught.value.offset) == (path, places[1])
+    assert Path(path).read_bytes() == before
+    assert sorted(os.listdir(os.path.dirname(path))) == ["log.mapitem", "log.mapitem.lock"]
+
+
+def test_write_over_a_log(log: FileLog, disk: Recorder, path: str) -> None:
+    """R4: the same records at the same places, in a file of another generation, on the medium."""
+    places = [log.append(record(number)) for number in range(3)]
+    before = stored(path)[1]
+    size = log.size
+    descriptor = disk.open_read(path)
+    old = read_header(disk, descriptor, path)
+    disk.close(descriptor)
+    disk.taken()
+    log.write_over()
+    assert disk.taken() == ["create", "set_mode", "write", "sync", "replace", "sync_directory"]
+    descriptor = disk.open_read(path)
+    assert read_header(disk, descriptor, path).generation != old.generation
+    disk.close(descriptor)
+    assert (log.size, os.path.getsize(path)) == (size, size)
+    assert [operations[0][2] for operations in log.read(places)] == [0, 1, 2]
+    log.append(record(3))
+    numbers, after = stored(path)
+    assert (numbers, after.records, after.synced_to) == ([0, 1, 2, 3], before.records + 1, size)

@@ -51,7 +51,8 @@ _TESTS = [
     *("store", "read_only", "format", "backup", "compaction", "faults"),
     *("conditions", "ttl", "writes", "revisions", "batch", "feed", "reading", "data"),
 ]
-# For what acts at import all tests have to be collected anew for each mutant: few files, near to the module.
+# Tests near to a module come first. And what acts at import is tried with these alone, for they have to be collected
+# anew for each such mutant.
 _NEAR: dict[str, Sequence[str]] = {
     "keyrange": ("keyrange", "pages"),
     "item": ("rows", "records", "items"),
@@ -298,13 +299,14 @@ class Session:
         wanted = {(mutant.module, line) for line in mutant.lines}
         here = self._kills[mutant.module, mutant.function]
         near = self._kills[mutant.module, ""]
+        own = {Path(path) for path in test_paths(_NEAR[mutant.module])}
         costs: list[tuple[float, int]] = []
         for number, item in enumerate(self._items):
             reach = self._reach.get(item.nodeid)
             if reach is None or reach.seconds > _LONGEST_TEST:
                 continue
             if reach.lines is None or not wanted.isdisjoint(reach.lines):
-                merit = 1 + 20 * here[item.nodeid] + near[item.nodeid]
+                merit = 1 + 20 * here[item.nodeid] + near[item.nodeid] + 20 * (item.path in own)
                 costs.append(((reach.seconds + 0.005) / merit, number))
         forms: Counter[str] = Counter()
         order: list[tuple[float, int]] = []
