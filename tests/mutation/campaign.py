@@ -47,7 +47,7 @@ MODULES = ("keyrange", "item", "limits", "engine", "state", "log", "newlog", "op
 # The tests of each module by themselves, then those that reach it through a store. Left out: tests that start other
 # processes or the command line, which do not see the mutant, and those of threads, which judge by luck.
 _TESTS = [
-    *("keyrange", "rows", "limits", "records", "state", "engine", "log", "pages", "keys", "items"),
+    *("keyrange", "rows", "limits", "records", "state", "engine", "log", "opening", "pages", "keys", "items"),
     *("store", "read_only", "format", "backup", "compaction", "faults"),
     *("conditions", "ttl", "writes", "revisions", "batch", "feed", "reading", "data"),
 ]
@@ -59,9 +59,9 @@ _NEAR: dict[str, Sequence[str]] = {
     "limits": ("limits", "data"),
     "engine": ("engine",),
     "state": ("state", "engine"),
-    "log": ("log", "format"),
-    "newlog": ("log", "format"),
-    "opening": ("log", "read_only", "format"),
+    "log": ("log", "opening"),
+    "newlog": ("log", "opening"),
+    "opening": ("opening", "log"),
     "records": ("records", "rows", "engine", "format"),
 }
 _LONGEST_TEST = 2.0  # seconds of a test that is too slow to be run for each mutant
