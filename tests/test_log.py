@@ -503,7 +503,8 @@ def test_adopt_a_new_log(log: FileLog, disk: Recorder, path: str) -> None:
     place = log.append(record(3))
     log.sync()
     assert [operations[0][2] for operations in log.read([place])] == [3]
-    assert stored(path)[1].based
+    numbers, scan = stored(path)
+    assert (numbers, scan.based, scan.reason) == ([3], True, None)
     new.discard()
     assert os.path.exists(path)
 
@@ -603,6 +604,53 @@ def test_let_the_old_file_go_even_if_that_fails(log: FileLog, disk: Recorder, pa
     assert (log.failed, len(disk.open)) == (None, 1)
     log.append(record(1))
     assert stored(path)[0] == [1]
+
+
+def test_mark_the_end_of_a_new_log(log: FileLog, disk: Recorder, path: str) -> None:
+    """P2, R5: a new log in place of one that ended cleanly has no such end yet, and gets one of its own."""
+    log.close(sync=True)
+    again = open_log(disk, path)
+    new = again.begin()
+    new.append(encode_record(MAP_RECORD))
+    again.adopt(new)
+    disk.taken()
+    again.close(sync=True)
+    assert disk.taken() == ["write", "sync"]
+    assert stored(path)[1].closed
+    again = open_log(disk, path)
+    assert again.recovery is None
+    again.abandon()
+
+
+def test_copy_what_was_read_though_a_writer_compacted(log: FileLog, disk: Recorder, path: str, tmp_path: Path) -> None:
+    """M5, R7: who only reads copies what it sees, though its name leads to another file by now."""
+    log.append(record(1))
+    log.close(sync=True)
+    _, reading = open_to_read(disk, path)
+    again = open_log(disk, path)
+    new = again.begin()
+    new.append(encode_record(MAP_RECORD))
+    again.adopt(new)
+    target = str(tmp_path / "copy.mapitem")
+    reading.copy_to(target, Lock())
+    assert stored(target)[0] == [1]
+    reading.abandon()
+    again.abandon()
+
+
+def test_copy_without_the_lock(log: FileLog, disk: Recorder, tmp_path: Path) -> None:
+    """M5: writers go on while the bytes are copied: the lock is held for a look at the end alone."""
+    lock = Lock()
+    copy = disk.copy
+    held = []
+
+    def watched(*arguments: int) -> None:
+        held.append(lock.locked())
+        copy(*arguments)
+
+    disk.copy = watched  # type: ignore[method-assign]
+    log.copy_to(str(tmp_path / "copy.mapitem"), lock)
+    assert held == [False]
 
 
 def test_copy_a_log(log: FileLog, disk: Recorder, path: str, tmp_path: Path) -> None:
@@ -844,6 +892,16 @@ def test_use_the_lowest_descriptors(path: str, tmp_path: Path) -> None:
     with NewFile(disk, path, None) as new:
         assert new.descriptor == 0
     assert disk.real == {}
+    set_mode = disk.set_mode
+
+    def refuse_mode(descriptor: int, mode: int) -> None:
+        raise OSError(1, "no")
+
+    disk.set_mode = refuse_mode  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no"):
+        NewFile(disk, path, 0o600).__enter__()
+    assert (disk.real, os.path.exists(f"{path}.new")) == ({}, False)
+    disk.set_mode = set_mode  # type: ignore[method-assign]
     new_log = NewLog(disk, path, None)
     for _ in range(3):
         new_log.append(b"x" * 100_000)
@@ -884,7 +942,7 @@ def test_use_the_lowest_descriptors(path: str, tmp_path: Path) -> None:
 
 def test_write_over_a_log_that_was_damaged_meanwhile(log: FileLog, disk: Recorder, path: str) -> None:
     """R3, R4: nothing damaged is carried over into a new file, and the old one stays."""
-    places = [log.append(record(number)) for number in range(3)]
+    places = [log.append(record(number, 20_000)) for number in range(3)]  # so that parts are written
     with open(path, "r+b") as file:
         file.seek(places[1] + FRAME_BYTES)
         file.write(b"\xff")
@@ -892,7 +950,7 @@ def test_write_over_a_log_that_was_damaged_meanwhile(log: FileLog, disk: Recorde
     with pytest.raises(LogCorrupt) as caught:
         log.write_over()
     assert (caught.value.path, caught.value.offset) == (path, places[1])
-    assert Path(path).read_bytes() == before
+    assert (Path(path).read_bytes(), len(disk.open)) == (before, 1)
     assert sorted(os.listdir(os.path.dirname(path))) == ["log.mapitem", "log.mapitem.lock"]
 
 

@@ -257,6 +257,13 @@ def test_refuse_a_log_without_a_base(disk: Watched, path: str) -> None:
     with pytest.raises(LogCorrupt, match="the log ends within its base") as caught:
         open_to_read(disk, path)
     assert (caught.value.offset, caught.value.records_before, caught.value.records_after) == (places[1], 1, 0)
+    places = make(path, MAP_RECORD, TTL_RECORD, TTL_RECORD)
+    data = bytearray(Path(path).read_bytes())
+    data[places[1] + FRAME_BYTES] ^= 1
+    Path(path).write_bytes(bytes(data))
+    with pytest.raises(LogCorrupt) as caught:
+        open_to_read(disk, path)
+    assert (caught.value.offset, caught.value.records_before, caught.value.records_after) == (places[1], 1, 1)
     assert disk.open == set()
 
 
@@ -278,6 +285,7 @@ def test_tell_damage_from_a_torn_tail(disk: Watched, path: str) -> None:
     with pytest.raises(LogCorrupt) as caught:
         open_to_read(disk, path)
     assert (caught.value.offset, caught.value.records_before, caught.value.records_after) == (end, 3, 2)
+    assert caught.value.reason != "the log ends within its base"
     with pytest.raises(LogCorrupt):
         open_to_write(disk, path, rewrite=False)
     assert (Path(path).read_bytes(), names(path), disk.open) == (before, [""], set())
@@ -295,16 +303,51 @@ def test_tell_damage_from_a_torn_tail(disk: Watched, path: str) -> None:
 
 
 @pytest.mark.parametrize("rewrite", [False, True])
-@pytest.mark.parametrize("first", [3, 5])
+@pytest.mark.parametrize("first", [3, 4, 5])
 def test_write_anew_where_whole_records_lie_behind_a_tear(disk: Watched, path: str, rewrite: bool, first: int) -> None:
     """R4: records that were cut may come up again in a freed block, and must not pass for new ones."""
     places = damaged(path, 0, first=first)
     _, log = opened_to_write(disk, path, rewrite=rewrite)
     assert log.size == os.path.getsize(path) == places[first]
     is_new = Path(path).read_bytes()[:HEADER_BYTES] != Header(b"generation of 16").pack()
-    assert is_new is (rewrite or first == 3)
+    assert is_new is (rewrite or first < 5)
     log.abandon()
     assert disk.open == set()
+
+
+@pytest.mark.parametrize("rewrite", [False, True])
+def test_cut_what_lies_behind_a_clean_end(disk: Watched, path: str, rewrite: bool) -> None:
+    """R2, R5: bytes behind the mark of a clean end are a torn tail like any: told, kept aside, and cut."""
+    _, log = opened_to_write(disk, path)
+    log.append([(5, 0, "MP" + "0" * 32, "m", "me", 0, 0, 5, 0, 0)])
+    log.close(sync=True)
+    end = os.path.getsize(path)
+    _, log = open_to_read(disk, path)
+    assert log.recovery is None
+    log.abandon()
+    with open(path, "ab") as file:
+        file.write(b"torn")
+    disk.opened.clear()
+    _, log = open_to_read(disk, path)
+    assert disk.opened == ["read"]
+    assert repr(log.recovery).startswith(f"Recovery(dropped_bytes=4, offset={end}, reason='")
+    log.abandon()
+    _, log = opened_to_write(disk, path, rewrite=rewrite)
+    assert repr(log.recovery).startswith(f"Recovery(dropped_bytes=4, offset={end}, reason='")
+    assert log.size == os.path.getsize(path) == end
+    log.append([(MAP_TTL, 0, 9)])
+    log.close(sync=True)
+    engine, log = open_to_read(disk, path)
+    assert (log.recovery, [state.expires for state in engine.states()]) == (None, [9])
+    log.abandon()
+
+
+def test_read_an_unclean_end(disk: Watched, path: str) -> None:
+    """R5: who only reads is told of an end that was not clean, also where nothing was lost."""
+    places = make(path, MAP_RECORD, BASE_END)
+    _, log = open_to_read(disk, path)
+    assert repr(log.recovery) == f"Recovery(dropped_bytes=0, offset={places[-1]}, reason=None, kept_in=None)"
+    log.abandon()
 
 
 def test_warn_of_a_torn_tail(disk: Watched, path: str, caplog: pytest.LogCaptureFixture) -> None:
