@@ -383,11 +383,11 @@ def test_decode_while_another_thread_does(monkeypatch: pytest.MonkeyPatch) -> No
     item = make()
     others: dict[str, Any] = {"a": 1}
 
-    def decode(row: bytes) -> dict[str, Any]:
+    def decode(packed: bytes, **limits: int) -> dict[str, Any]:
         item._data = others  # the other thread is done first
         return {"a": 1}
 
-    monkeypatch.setattr("mapitem.item._unpack_data", decode)
+    monkeypatch.setattr("mapitem.item.unpackb", decode)
     assert item.data is others
     assert item.data is others
 
