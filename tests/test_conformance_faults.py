@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conformance.faults import CHANGES, FAULTS, Change, FileAdapter, MemoryAdapter, Wrapped, caught
+from conformance.faults import FAULTS, Change, FileAdapter, MemoryAdapter, Wrapped, caught
 from conformance.sqlite_store import SQLiteStore
 
 from mapitem.testing.conformance import kit, machine, run
@@ -36,11 +36,15 @@ def test_see_mistake(fault: Change | Wrapped) -> None:
 
 @pytest.mark.parametrize(
     ("name", "rule"),
-    [("each item counts its own revisions", "R4"), ("mutate loses updates", "W4"), ("remove returns nothing", "W5")],
+    [
+        ("each item counts its own revisions", "R4"),
+        ("items inherit the ttl of their map", "T2"),
+        ("previous is the new item", "E1"),
+    ],
 )
 def test_see_mistake_by_the_machine_alone(name: str, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So does the state machine, and the story that it tells is short."""
-    (fault,) = (each for each in CHANGES if each.name == name)
+    (fault,) = (each for each in FAULTS if each.name == name)
     adapter = fault.adapter()
     adapter.max_examples = 50
     monkeypatch.setattr(machine, "STEPS", 10)  # the fewer, the sooner the story is short
