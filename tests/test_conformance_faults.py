@@ -34,23 +34,15 @@ def test_see_mistake(fault: Change | Wrapped) -> None:
     assert len(found.message) < 800
 
 
-@pytest.mark.parametrize(
-    ("name", "rule"),
-    [
-        ("each item counts its own revisions", "R4"),
-        ("items inherit the ttl of their map", "T2"),
-        ("previous is the new item", "E1"),
-    ],
-)
-def test_see_mistake_by_the_machine_alone(name: str, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_see_mistake_by_the_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """So does the state machine, and the story that it tells is short."""
-    (fault,) = (each for each in FAULTS if each.name == name)
+    (fault,) = (each for each in FAULTS if each.name == "each item counts its own revisions")
     adapter = fault.adapter()
     adapter.max_examples = 50
     monkeypatch.setattr(machine, "STEPS", 10)  # the fewer, the sooner the story is short
     (found,) = run_checks(adapter, [Model])
     assert found.outcome == "failed"
-    assert rule in found.rules
+    assert "R4" in found.rules
     told, _, story = found.message.partition("\nafter\n")
     assert told.startswith(", ".join(found.rules))
     assert 2 <= len(story.split("\n")) <= 8, story
