@@ -320,8 +320,10 @@ class FileLog:
         self._sequence = new.sequence
         self.synced_position = self.position
         self._is_marked = False
-        with suppress(OSError):  # what it held is in the new one
+        try:  # noqa: SIM105  # the lines of suppress could be interrupted, and the descriptor be lost
             self._disk.close(old)
+        except OSError:
+            pass  # what it held is in the new one
 
     def copy_to(self, target: str, lock: AbstractContextManager[object]) -> None:
         """Copy the log as it is now into a new file, whole and marked as cleanly closed (M5).

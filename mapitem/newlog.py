@@ -22,6 +22,8 @@ _SYNC_BYTES = 1024 * 1024
 class NewFile:
     """A file written beside its final name, and given that name only when it is whole and on the medium (M1)."""
 
+    descriptor = -1
+
     def __init__(self, disk: Disk, path: str, mode: int | None, *, beside: str | None = None) -> None:
         self._disk = disk
         self._path = path
@@ -32,7 +34,6 @@ class NewFile:
         self._is_begun = False
         # Whether the file has its name; None while that is unknown.
         self.placed: bool | None = False
-        self.descriptor = -1
 
     def __enter__(self) -> NewFile:
         self._is_begun = True
@@ -67,8 +68,14 @@ class NewFile:
 
     def abandon(self) -> None:
         """Let the file go as it is, under whichever name it has."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            self._disk.close(descriptor)
+
+    def __del__(self) -> None:
+        # For an interruption on the way out: it writes nothing, and leaves the name to the next opening.
         if self.descriptor >= 0:
-            self._disk.close(self.keep())
+            self._disk.close(self.descriptor)
 
     def __exit__(self, *exception: object) -> None:
         try:

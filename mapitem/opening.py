@@ -33,15 +33,16 @@ def open_to_read(disk: Disk, path: str) -> tuple[Engine, FileLog]:
     for tries_left in (2, 1, 0):
         engine = Engine()
         opened = OpenedLog(disk, path, read_only=True)
+        # Here and below there is no ``finally``: an interruption on the way out through one would lose the log.
         try:
             opened.load(engine)
             return engine, opened.finish_reading()
-        except LogCorrupt:
+        except BaseException as error:
             # It may be a record that a writer elsewhere was in the middle of, and is through with by now.
-            if not tries_left or not opened.has_grown():
-                raise
-        finally:
+            again = tries_left and isinstance(error, LogCorrupt) and opened.has_grown()
             opened.close()
+            if not again:
+                raise
     raise AssertionError("the last try returns or raises")
 
 
@@ -63,6 +64,7 @@ def open_to_write(disk: Disk, path: str, *, rewrite: bool) -> tuple[Engine, File
 
     lock = WriterLock(path)
     try:
+        lock.acquire()
         engine = Engine()
         _remove_leftover(disk, path)
         if is_new and not disk.exists(path):
@@ -71,8 +73,9 @@ def open_to_write(disk: Disk, path: str, *, rewrite: bool) -> tuple[Engine, File
         try:
             opened.load(engine)
             return engine, opened.finish(rewrite=rewrite), lock
-        finally:
+        except BaseException:
             opened.close()
+            raise
     except BaseException:
         lock.withdraw()
         raise
@@ -94,9 +97,12 @@ def _create_log(disk: Disk, path: str) -> FileLog:
         scan = Scan(disk, new.file.descriptor, new.header)
         for _ in scan:
             raise AssertionError("a new log has no records")
-        return FileLog(disk, path, new.file.keep(), new.header, scan)
-    finally:
+        log = FileLog(disk, path, new.file.descriptor, new.header, scan)
+        new.file.keep()
+        return log
+    except BaseException:
         new.discard()
+        raise
 
 
 def _remove_leftover(disk: Disk, path: str) -> None:
@@ -109,6 +115,8 @@ def _remove_leftover(disk: Disk, path: str) -> None:
 class OpenedLog:
     """A file that is being read: ``load`` it into an engine, then ``finish`` for the log."""
 
+    _descriptor = -1
+
     def __init__(self, disk: Disk, path: str, *, read_only: bool) -> None:
         self._disk = disk
         self._path = path
@@ -118,7 +126,7 @@ class OpenedLog:
             self._scan = Scan(disk, self._descriptor, self._header)
             self._behind_tear = 0  # how many whole records lie behind the bytes that are none
         except BaseException:
-            disk.close(self._descriptor)
+            self.close()
             raise
 
     def records(self) -> Iterator[tuple[int, tuple[Operation, ...]]]:
@@ -210,9 +218,10 @@ class OpenedLog:
 
     def finish_reading(self) -> FileLog:
         """The log, for reading alone."""
+        recovery = self.unclean()
         log = FileLog(self._disk, self._path, self._descriptor, self._header, self._scan, is_read_only=True)
         self._descriptor = -1
-        log.recovery = self.unclean()
+        log.recovery = recovery
         return log
 
     def unclean(self) -> Recovery | None:
@@ -227,10 +236,15 @@ class OpenedLog:
         return self._disk.size(self._descriptor) != self._scan.size
 
     def close(self) -> None:
-        """Let the file go, unless it became a log's."""
+        """Let the file go, unless it became a log's. May be called twice."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self._disk.close(descriptor)
+
+    def __del__(self) -> None:
+        # For an interruption before anybody has it, or at the very beginning of ``close``.
         if self._descriptor >= 0:
             self._disk.close(self._descriptor)
-            self._descriptor = -1
 
 
 class Recovery:

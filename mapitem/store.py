@@ -153,8 +153,16 @@ class Store:
                 self._engine, self._log, self._writer_lock = open_to_write(
                     self._disk, self._path, rewrite=durability == "power"
                 )
-        self._compactor = Compactor(self._engine, self._log, self._watchers, compact_at)
-        _stores.add(self)
+        try:
+            self._compactor = Compactor(self._engine, self._log, self._watchers, compact_at)
+            _stores.add(self)
+        except BaseException:
+            # An interruption: nobody will close what nobody has (R8).
+            self._refusal = (StoreClosed, "the store was never open")
+            self._log.abandon()
+            if self._writer_lock is not None:
+                self._writer_lock.withdraw()
+            raise
 
     # ------------------------------------------------------------ opening and closing
 

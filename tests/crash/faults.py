@@ -455,7 +455,9 @@ class _Interrupter:
             gc.enable()
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
-        return self._step if frame.f_code.co_filename.startswith(_ROOMS) else None
+        # A finalizer would swallow the exception.
+        is_ours = frame.f_code.co_filename.startswith(_ROOMS) and frame.f_code.co_name != "__del__"
+        return self._step if is_ours else None
 
     def _step(self, frame: FrameType, event: str, argument: object) -> Any:
         if event == "line":
