@@ -300,10 +300,11 @@ class Store:
         if self._writer_lock is not None or self._path is None:
             raise ValueError("refresh is for stores opened with read_only=True")
         with self._reading():
+            now = self._now()  # first, for the clock may raise
             engine, log = open_to_read(self._disk, self._path)
             self._log.abandon()
             self._log = log
-            engine.take_over(self._engine, self._now())
+            engine.take_over(self._engine, now)
             self._engine = engine
             self._wake_watchers()
 

@@ -336,6 +336,23 @@ def test_keep_the_old_state_when_a_refresh_fails(path: Path, damage: str) -> Non
         assert (look(reader), feed(map_)) == shown
 
 
+def test_keep_the_old_state_when_the_clock_fails_in_a_refresh(path: Path, writer: Store) -> None:
+    """R7: a clock that raised in ``refresh`` left the new file under the old state: its feed was read from there."""
+    clock = ManualClock(now=1_000.0)
+    times: list[Any] = []
+    with Store(path, read_only=True, clock=lambda: times.pop() if times else clock()) as reader:
+        map_ = reader.map("m")
+        shown = look(reader), feed(map_)
+        writer.map("m").set("new", {"text": "x" * 100})
+        writer.compact()
+        times.append("no time at all")
+        with pytest.raises(ValueError, match="clock"):
+            reader.refresh()
+        assert (look(reader), feed(map_)) == shown
+        reader.refresh()
+        assert map_["new"].data == {"text": "x" * 100}
+
+
 def test_open_in_the_middle_of_a_record(path: Path, writer: Store) -> None:
     """R7, R5: a record that the writer is in the middle of is not there yet, as ``recovery`` says; then it is."""
     writer.map("m").set("before", {})
