@@ -496,6 +496,28 @@ SAFEGUARDS: list[Safeguard] = [
         (_crashes("tiny", "power"),),
     ),
     Safeguard(
+        "the real disk syncs a file",
+        "P1, P2",
+        (
+            """
+            - _sync_data(descriptor)
+            + pass
+            """,
+        ),
+        (_test("test_disk.test_sync_files_and_directories_for_good"),),
+    ),
+    Safeguard(
+        "the real disk syncs a directory",
+        "M1, R6",
+        (
+            """
+            - os.fsync(descriptor)
+            + pass
+            """,
+        ),
+        (_test("test_disk.test_sync_files_and_directories_for_good"),),
+    ),
+    Safeguard(
         "a sync covers what came before it only",
         "P2",
         (
