@@ -353,6 +353,32 @@ def test_keep_the_old_state_when_the_clock_fails_in_a_refresh(path: Path, writer
         assert map_["new"].data == {"text": "x" * 100}
 
 
+def test_read_again_what_looked_damaged_in_mid_write(path: Path, writer: Store) -> None:
+    """R7: a record seen half written, with whole ones behind it, looks like damage; no test saw it read anew."""
+    map_ = writer.map("m")
+    map_.set("whole", {"n": 0})
+    place = path.stat().st_size
+    map_.set("half", {"n": 1})
+    writer.sync()
+    map_.set("behind", {"n": 2})
+
+    class MidWrite(Disk):
+        is_through = False
+
+        def read(self, descriptor: int, length: int, offset: int) -> bytes:
+            data = super().read(descriptor, length, offset)
+            if self.is_through or not offset <= place < offset + len(data):
+                return data
+            self.is_through = True
+            map_.set("later", {"n": 3})
+            return data[: place - offset] + bytes(len(data) - (place - offset))
+
+    disk = MidWrite()
+    with on_disk(disk, path) as reader:
+        assert disk.is_through
+        assert look(reader) == look(writer)
+
+
 def test_open_in_the_middle_of_a_record(path: Path, writer: Store) -> None:
     """R7, R5: a record that the writer is in the middle of is not there yet, as ``recovery`` says; then it is."""
     writer.map("m").set("before", {})
