@@ -40,8 +40,8 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 class MangledKeyWarning(UserWarning):
     """A key (or a map's name) that the twilio package puts into the URL unescaped, and that HTTP would mangle there.
 
-    In process ``?``, ``#``, ``.`` and ``..`` arrive as they are, and escapes as ``%2F`` are decoded, once. Over HTTP,
-    and so at the real service, the same call reaches another key or map, or none.
+    In process ``?``, ``#``, ``.``, ``..`` and the ``/`` in a key arrive as they are, and escapes as ``%2F`` are
+    decoded, once. Over HTTP, and so at the real service, the same call reaches another key or map, or none.
     """
 
 
@@ -50,8 +50,8 @@ class LocalHttpClient(HttpClient):
 
     Serves Sync Maps and their items; all else of the client's API is answered with 501. Any account and token will do,
     unless ``credentials``, a pair of both, says which. Thread-safe, as the store is. Errors come as the client's own:
-    ``TwilioRestException`` with ``.status`` and ``.code``. A key that the client cannot send unharmed is a
-    ``MangledKeyWarning``; one with ``/`` in it arrives whole.
+    ``TwilioRestException`` with ``.status`` and ``.code``. A key that the client would not send unharmed over HTTP
+    raises a ``MangledKeyWarning``.
 
     >>> from mapitem import Store
     >>> from twilio.rest import Client
@@ -197,6 +197,9 @@ def _trap(path: str) -> str | None:
     for character, effect in (("?", "begins the query"), ("#", "ends the URL")):
         if character in path:
             return f"over HTTP the {character!r} in {path!r} {effect}, and another resource is reached: {escape_it}"
+    item = _ITEM.fullmatch(path)
+    if item is not None and "/" in item["key"]:
+        return f"over HTTP the '/' in the key {item['key']!r} divides the path, and it is not reached: {escape_it}"
     for segment in path.split("/"):
         if unquote_to_bytes(segment.encode("utf-8", "surrogatepass")) in (b".", b".."):
             return f"over HTTP {segment!r} is taken out of {path!r}, and another resource is reached: use no such key"

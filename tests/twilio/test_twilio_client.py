@@ -473,7 +473,7 @@ def local(store: Store) -> Any:
     return maps("m").sync_map_items
 
 
-@pytest.mark.parametrize("key", ["a?b", "?", "a#b", "#", ".", "..", "a/../b", "./a", "100%", "a%b"])
+@pytest.mark.parametrize("key", ["a?b", "?", "a#b", "#", ".", "..", "100%", "a%b"])
 def test_warn_of_keys_that_http_would_mangle(local: Any, key: str) -> None:
     """The client: it writes keys into the URL as they are. In process they arrive, and the warning names the trap."""
     local.create(key=key, data={"k": key})
@@ -506,13 +506,21 @@ def test_warn_of_names_that_http_would_mangle(store: Store, local: Any) -> None:
     assert [map_.name for map_ in store.maps()] == ["m", "m?x"]
 
 
-def test_take_a_slash_as_part_of_the_key_in_process(local: Any) -> None:
-    """In process, an unescaped ``/`` in a key is that key, and no other resource."""
-    for key in ("a/b", "a//b", "/a", "Items/a", "m/Items/a"):
-        local.create(key=key, data={"k": key})
+@pytest.mark.parametrize("key", ["a/b", "a//b", "/a", "Items/a", "m/Items/a", "a/../b", "./a"])
+def test_take_a_slash_as_part_of_the_key_in_process(local: Any, key: str) -> None:
+    """In process, an unescaped ``/`` in a key is that key, and no other resource.
+
+    It once arrived without a word, so that tests passed here of code that finds nothing at the service; and of keys
+    with a ``..`` between slashes it was said to use none such, though they only have to be escaped.
+    """
+    local.create(key=key, data={"k": key})
+    with pytest.warns(MangledKeyWarning, match=f"the '/' in the key '{key}' divides the path.*: escape keys"):
         assert local(key).fetch().data == {"k": key}
+    with pytest.warns(MangledKeyWarning):
         assert local(key).update(data={}).key == key
+    with pytest.warns(MangledKeyWarning):
         assert local(key).delete() is True
+    assert local.create(key=key, data={}).key == local(quote(key, safe="")).fetch().key, "escaped, it is no trap"
 
 
 def test_take_a_lone_surrogate_for_what_it_is(local: Any) -> None:
