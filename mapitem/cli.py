@@ -27,7 +27,9 @@ except ModuleNotFoundError as missing:
         raise
     # The console script imports this module before it calls anything, so that only here, and not in
     # ``main``, one line can be told instead of a traceback.
-    sys.stderr.write("mapitem: the command needs click and rich: pip install 'mapitem[cli]'\n")
+    sys.stderr.write(
+        "mapitem: the command needs click and rich: pip install 'mapitem[cli]', for serve 'mapitem[server]'\n"
+    )
     raise SystemExit(2) from None
 
 from mapitem import ItemNotFound, LogCorrupt, Map, MapItem, MapItemError, MapNotFound, Store

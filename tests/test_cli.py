@@ -497,7 +497,10 @@ def test_every_command_has_help() -> None:
 def test_missing_extra_is_told_in_one_line(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without click or rich the command says what to install, exits with 2, and shows no traceback."""
+    """Without click or rich the command says what to install, exits with 2, and shows no traceback.
+
+    It once named the extra of the other commands to those who came for ``serve``, and only then the one that serves.
+    """
     monkeypatch.delitem(sys.modules, "mapitem.cli")
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(SystemExit) as caught:
@@ -505,7 +508,8 @@ def test_missing_extra_is_told_in_one_line(
     assert caught.value.code == 2
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err == "mapitem: the command needs click and rich: pip install 'mapitem[cli]'\n"
+    needs = "mapitem: the command needs click and rich: pip install 'mapitem[cli]', for serve 'mapitem[server]'\n"
+    assert output.err == needs
 
 
 def test_other_missing_module_is_not_mistaken_for_extra(monkeypatch: pytest.MonkeyPatch) -> None:
