@@ -89,5 +89,7 @@ def _host(http: HttpRequest) -> str:
     said = http.headers.get("host", "")
     if _HOST.fullmatch(said):
         return said
-    host, port = http.scope.get("server") or ("localhost", None)
-    return host if port is None else f"{host}:{port}"
+    host, port = http.scope.get("server") or ("", None)
+    if port is None:
+        return "localhost"  # it came by a Unix socket, whose path is no host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

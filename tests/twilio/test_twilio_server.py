@@ -280,10 +280,8 @@ def test_survive_what_is_no_http(url: str, map_: Map, sent: bytes) -> None:
 # ---------------------------------------------------------------- the application
 
 
-def test_mount_it_anywhere(store: Store) -> None:
-    """The application may be mounted under a path, of which its URLs tell."""
-    store.map("m").set("k", {})
-    outer = Starlette(routes=[Mount("/a b", app(store))])
+def url_shown(application: Any, path: str, raw_path: bytes, **scope: Any) -> str:
+    """The ``url`` of the resource at this path, asked for without a server between."""
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -292,22 +290,48 @@ def test_mount_it_anywhere(store: Store) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
+    asked = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "method": "GET",
         "scheme": "https",
-        "path": "/a b/v1/Services/default/Maps/m/Items/k",
-        "raw_path": b"/a%20b/v1/Services/default/Maps/m/Items/k",
+        "path": path,
+        "raw_path": raw_path,
         "root_path": "",
         "query_string": b"",
-        "headers": [(b"host", b"h")],
-        "server": ("127.0.0.1", 80),
+        "headers": [],
     }
-    asyncio.run(outer(scope, receive, send))
+    asyncio.run(application(asked | scope, receive, send))
     assert sent[0]["status"] == 200
-    assert json.loads(sent[1]["body"])["url"].startswith("https://h/a%20b/v1/Services/IS")
+    return str(json.loads(sent[1]["body"])["url"])
+
+
+def test_mount_it_anywhere(store: Store) -> None:
+    """The application may be mounted under a path, of which its URLs tell."""
+    store.map("m").set("k", {})
+    outer = Starlette(routes=[Mount("/a b", app(store))])
+    path, raw_path = "/a b/v1/Services/default/Maps/m/Items/k", b"/a%20b/v1/Services/default/Maps/m/Items/k"
+    url = url_shown(outer, path, raw_path, headers=[(b"host", b"h")], server=("127.0.0.1", 80))
+    assert url.startswith("https://h/a%20b/v1/Services/IS")
+
+
+@pytest.mark.parametrize(
+    ("server", "host"),
+    [
+        (("127.0.0.1", 80), "127.0.0.1:80"),
+        (("::1", 80), "[::1]:80"),
+        (("/tmp/s", None), "localhost"),
+        (None, "localhost"),
+    ],
+)
+def test_show_urls_to_who_says_no_host(store: Store, map_: Map, server: Any, host: str) -> None:
+    """REST: absolute URLs are usable as they are, also for a client of HTTP/1.0, which need not say a ``Host``.
+
+    At an IPv6 address they once began ``http://::1:80/``, and at a Unix socket with the path of its file.
+    """
+    path = f"{MAPS}/m"
+    assert url_shown(app(store), path, path.encode(), server=server).startswith(f"https://{host}/v1/Services/IS")
 
 
 def test_close_a_websocket(store: Store) -> None:
