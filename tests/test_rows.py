@@ -403,3 +403,26 @@ def test_make_no_room_for_lies() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 2_000_000
+
+
+_FOURTEEN = b"".join(b"\xa1" + bytes([letter]) + b"\xc0" for letter in b"abcdefghijklmn")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\x91", b"\x9f" + b"\xc0" * 14, b"\xdc\x00\x01", b"\xdd\x00\x00\x00\x01",
+        b"\x81\xa1o", b"\x8f" + _FOURTEEN + b"\xa1o", b"\xde\x00\x01\xa1o", b"\xdf\x00\x00\x00\x01\xa1o",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("by", ["me", "y" * 40])
+def test_read_data_too_deep_in_every_spelling(head: bytes, by: str) -> None:
+    """D1, G3: containers begin with many bytes, and what nests too deep is found whichever they are."""
+    for levels, is_good in ((127, True), (128, False), (200, False)):
+        row = make_row()[:37] + packb(by) + b"\x81\xa1a" + head * levels + b"\xc0"
+        assert is_row(row) is is_good
+        if is_good:
+            assert len(make_item("k", row).data) == 1
+        else:
+            with pytest.raises(LogCorrupt):
+                _ = make_item("k", row).data
