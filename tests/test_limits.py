@@ -27,6 +27,7 @@ from mapitem import (
     Limits,
 )
 from mapitem.limits import (
+    _weigh,
     check_given_ttl,
     check_if_match,
     check_key,
@@ -364,3 +365,60 @@ def test_forget_data_that_were_refused() -> None:
         assert alive() is None
     finally:
         gc.enable()
+
+
+def weight(value: Any) -> int:
+    """By a plain definition: each value within, and each character of keys and strings."""
+    if type(value) is dict:
+        return sum(1 + len(key) + weight(inner) for key, inner in value.items())
+    if type(value) is list:
+        return sum(1 + weight(inner) for inner in value)
+    return len(value) if type(value) is str else 0
+
+
+@given(data=objects)
+@example(data={"a": 1.5, "b": [-2.5, "xyz", {"k": [[]]}]})
+def test_weigh_good_data(data: dict[str, Any]) -> None:
+    """D3: good data weigh what is in them, and no more than their JSON is long: they need no closer look."""
+    heavy = weight(data)
+    assert _weigh(data, heavy, 128) == heavy <= size_of(data)
+    if heavy:
+        assert heavy - 1 < _weigh(data, heavy - 1, 128) <= heavy
+
+
+@pytest.mark.parametrize(
+    "bad", [float("nan"), float("inf"), -float("inf"), b"", (), {1: 2}, [set()], object()], ids=repr
+)
+def test_weigh_bad_data(bad: object) -> None:
+    """D1, D3: what is bad is heavier than any limit, wherever it stands and however full the limit is by then."""
+    for data in ({"a": bad}, {"a": [1, "x", bad]}, {"a": ["x"], "b": bad}, {"a": {"b": "x"}, "c": [[bad]]}):
+        assert _weigh(data, 10_000, 128) == sys.maxsize or _weigh(data, 10_000, 128) > 10_000
+    for most in range(10):
+        assert _weigh({"a": ["x"], "b": bad}, most, 128) > most
+
+
+def test_weigh_levels() -> None:
+    """D1: a level too many is heavier than any limit; the last one that may be is not."""
+    for levels in (1, 2, 3, 128):
+        assert _weigh(nested(levels, 1, True), 10_000, levels) == levels
+        assert _weigh(nested(levels, 1, True), 10_000, levels - 1) > 10_000 or levels == 1
+
+
+def test_look_closely_up_to_ten_times_the_limit() -> None:
+    """D1, D3: bad data are named up to ten times the limit; what comes later is too large before it is bad."""
+    for length in range(20):
+        with pytest.raises((InvalidData, DataTooLarge)) as caught:
+            encode_data({"a": "x" * length, "b": float("nan")}, 1)
+        error: Any = caught.value
+        if length <= 6:  # 2 and the text for the first, 2 for the second
+            assert (type(error), error.path) == (InvalidData, "$.b")
+        else:
+            assert (type(error), error.size) == (DataTooLarge, length + 2 if length > 8 else length + 4)
+
+
+@pytest.mark.parametrize("good", [-(2**63), 2**64 - 1, -1.5, "é", None, True, [], {"k": "x"}])
+def test_find_the_bad_among_the_good(good: object) -> None:
+    """D1: a closer look passes over what is good, to the last value that fits, and names what is not."""
+    with pytest.raises(InvalidData) as caught:
+        encode_data({"a": good, "b": [good, good], "c": {"d": good, "e": b""}}, 16_384)
+    assert caught.value.path == "$.c.e"

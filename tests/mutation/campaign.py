@@ -44,8 +44,8 @@ PACKAGE = "mapitem"
 SURVIVORS = Path(__file__).with_name("survivors.toml")
 MODULES = ("keyrange", "item", "limits", "engine", "state", "log", "newlog", "opening", "records")
 
-# The tests of the modules by themselves: quick, and enough. Others can be named; those that start other processes or the
-# command line do not see the mutant, and those of threads judge by luck.
+# The tests of the modules by themselves: quick, and enough. Others can be named; those that start other processes or
+# the command line do not see the mutant, and those of threads judge by luck.
 _TESTS = ("keyrange", "rows", "limits", "records", "state", "engine", "log", "opening")
 # Tests near to a module come first. And what acts at import is tried with these alone, for they have to be collected
 # anew for each such mutant.
