@@ -8,6 +8,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -62,7 +63,8 @@ def exchange(url: str, sent: bytes, *, end: bool = False) -> bytes:
         try:
             connection.sendall(sent)
             if end:
-                connection.shutdown(socket.SHUT_WR)
+                with suppress(OSError):  # it is no longer connected when the server was quicker to close it
+                    connection.shutdown(socket.SHUT_WR)
             while chunk := connection.recv(65_536):
                 heard += chunk
         except ConnectionError:
