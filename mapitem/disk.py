@@ -11,6 +11,7 @@ import sys
 
 _COPY_BYTES = 1024 * 1024
 _BINARY = getattr(os, "O_BINARY", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
 if sys.platform == "darwin":
@@ -55,8 +56,8 @@ class Disk:
         return os.open(path, os.O_RDWR | _BINARY)
 
     def create(self, path: str, mode: int) -> int:
-        """A descriptor for a new, empty file, or an old one emptied."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _BINARY, mode)
+        """A descriptor for a new, empty file, or an old one emptied; ``OSError`` for a link, wherever it leads."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW | _BINARY, mode)
 
     # No function of Python's own, before whose first line an interruption could lose the descriptor.
     close = staticmethod(os.close)

@@ -265,8 +265,9 @@ class Store:
         """Write a consistent copy of the store, as of this moment, into a new file; writers go on meanwhile (M5).
 
         The copy is a store like any other, cleanly closed, and on the medium when this returns. ``FileExistsError`` if
-        there is a file already: nothing is overwritten. ``ValueError`` for this file's name with ``.new`` or ``.lock``
-        behind it, which the store takes for its own.
+        there is a file already: nothing is overwritten, but for a file called ``target`` with ``.new`` behind it, under
+        which name the copy is written. ``ValueError`` for this file's name with ``.new`` or ``.lock`` behind it, which
+        the store takes for its own.
         """
         self._check_open()
         path = os.path.realpath(os.fsdecode(target))

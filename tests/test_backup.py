@@ -373,3 +373,24 @@ def test_backup_refuses_names_that_will_not_last(tmp_path: Path, ending: str) ->
         with pytest.raises(ValueError, match="will not last"):
             store.backup(tmp_path / f"store.{ending}")
         assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_follow_no_link_that_lies_where_the_copy_is_written(tmp_path: Path) -> None:
+    """M1, M5: a link with the name of the new file was followed: what it led to was lost, and the copy was the link."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    with Store(tmp_path / "store") as store:
+        store.map("m").set("a", {"n": 1})
+        for name in ("copy.new", "store.new"):
+            (tmp_path / name).symlink_to(victim)
+        with pytest.raises(OSError, match="symbolic link"):
+            store.backup(tmp_path / "copy")
+        with pytest.raises(OSError, match="symbolic link"):
+            store.compact()
+        assert not (tmp_path / "copy").exists()
+        store.map("m").set("b", {"n": 2})
+    assert victim.read_text() == "precious"
+    with Store(tmp_path / "store") as store:  # who opens it takes away what lies there
+        store.compact()
+        assert list(store.map("m")) == ["a", "b"]
+    assert victim.read_text() == "precious"
