@@ -15,6 +15,7 @@ from threading import RLock, local
 
 from msgpack import packb
 
+from mapitem import fork
 from mapitem.compactor import Compactor
 from mapitem.disk import Disk
 from mapitem.engine import Engine
@@ -23,7 +24,6 @@ from mapitem.errors import (
     ReentrantUse,
     StoreClosed,
     StoreFailed,
-    StoreForked,
     StoreReadOnly,
 )
 from mapitem.events import Teller
@@ -155,7 +155,7 @@ class Store:
                 )
         try:
             self._compactor = Compactor(self._engine, self._log, self._watchers, compact_at)
-            _stores.add(self)
+            fork.watch_over(self)
         except BaseException:
             # An interruption: nobody will close what nobody has (R8).
             self._refusal = (StoreClosed, "the store was never open")
@@ -571,48 +571,3 @@ class Store:
         for state in self._engine.states():
             state.held = True
             state.quiet_until = ALWAYS_LOOK
-
-
-# ---------------------------------------------------------------- fork
-
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-def _all_stores() -> list[Store]:
-    while True:
-        try:
-            return list(_stores)
-        except RuntimeError:
-            pass  # another thread made a store meanwhile
-
-
-def _before_fork() -> None:
-    """Let no write of a store in memory be half done in the child, whose copy it is (S4)."""
-    for store in _all_stores():
-        if store._path is None:
-            store._lock.acquire()
-
-
-def _after_fork_in_parent() -> None:
-    for store in _all_stores():
-        if store._path is None and store._lock._is_owned():  # type: ignore[attr-defined]
-            store._lock.release()
-
-
-def _after_fork_in_child() -> None:
-    """A store on file is the parent's alone: refuse every use before any lock is waited for (durability L2)."""
-    for store in _all_stores():
-        store._lock = RLock()
-        store._teller.forget_locks()
-        if store._path is not None and store._refusal is None:
-            store._refuse(StoreForked, "the store was opened before a fork: open it again in the child")
-            store._is_let_go = True
-            with suppress(OSError):  # another thread of the parent may have been about to close it
-                store._log.abandon()
-            if store._compactor.running is not None:
-                with suppress(OSError):
-                    store._compactor.running.new.file.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

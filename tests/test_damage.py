@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import tracemalloc
 import zlib
 from collections import Counter
@@ -416,6 +417,21 @@ def test_shows_no_content_that_is_none(rest: bytes, tmp_path: Path) -> None:
             str((item.created_by, item.data))
     report = check(path)
     assert report.damaged
+
+
+@pytest.mark.parametrize(
+    "number", [b"\xcb\x7f\xf8" + bytes(6), b"\xcb\xff\xf0" + bytes(6), b"\xca\x7f\x80\0\0", b"\xca\xff\xc0\0\0"]
+)
+def test_serves_no_float_that_is_no_number(number: bytes, tmp_path: Path) -> None:
+    """G3: NaN and infinity under a right checksum were handed to readers; such a record is refused as damage is."""
+    path = tmp_path / "log"
+    path.write_bytes(assemble([pack([MAP]), BASE_END, pack([[1, 0, "k", HEAD + SYSTEM + b"\x81\xa1n" + number]])]))
+    with pytest.raises(LogCorrupt, match="a float that is no number"):
+        HastyStore(path, read_only=True, clock=ManualClock(now=0.0))
+    largest = b"\xcb\x7f\xef" + b"\xff" * 6
+    path.write_bytes(assemble([pack([MAP]), BASE_END, pack([[1, 0, "k", HEAD + SYSTEM + b"\x81\xa1n" + largest]])]))
+    with HastyStore(path, read_only=True, clock=ManualClock(now=0.0)) as store:
+        assert store.map("m")["k"].data == {"n": sys.float_info.max}
 
 
 def test_tells_of_a_promise_that_cannot_be(tmp_path: Path) -> None:
