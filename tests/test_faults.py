@@ -425,6 +425,21 @@ def test_leaves_nothing_behind_when_opening_is_interrupted(tmp_path: Path, how: 
     assert at > 50
 
 
+def test_opens_without_a_copy_of_a_torn_tail_when_there_is_no_space_for_one() -> None:
+    """R1, R2: on a full disk the tail is cut and told, and nothing is kept; no test saw that the opening succeeds."""
+    with surroundings():
+        run = Run.of([("open",), ("map", "m"), ("set", "m", "a", {"n": 1})])
+        disk = SimDisk(Medium.of({PATH: run.disk.medium.files()[PATH][:-3]}))
+        disk.plan = lambda kind, call: Fault(errno.ENOSPC, 0.0) if kind in ("create", "write") else None
+        store = open_store(disk, PATH)
+        assert store.recovery is not None
+        assert store.recovery.dropped_bytes > 0
+        assert store.recovery.kept_in is None
+        assert set(disk.medium.files()) == {PATH}
+        disk.plan = None
+        store.close()
+
+
 @contextmanager
 def _interrupted(at: int) -> Iterator[list[str]]:
     """``KeyboardInterrupt`` at the ``at``-th place where the interpreter looks for signals; the list says where."""
