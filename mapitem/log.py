@@ -156,12 +156,9 @@ class FileLog:
 
         A mark whose own sync failed may also be in the page cache alone, and would be a hole in front of what follows.
         """
-        self._disk.truncate(self.descriptor, self.size)
-        try:
-            self._disk.sync(self.descriptor)
-        except OSError as error:
-            raise self.fail(error) from error
-        self._is_marked = False
+        # In one step, for one that is interrupted: from now on the mark is bytes behind the end, and nothing but cut.
+        self._is_marked, self._ragged = False, True
+        self.cut()
 
     def cut(self) -> None:
         """Cut the file back to its last whole record; if even that fails, nobody knows what it holds (F2).

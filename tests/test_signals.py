@@ -262,6 +262,43 @@ def test_be_whole_after_a_handler_raised(tmp_path: Path, work: str, call: str, m
         assert not failed, "an interruption that left nothing behind needs no reopening"
 
 
+@pytest.mark.parametrize("call", ["sync", "truncate"])
+def test_close_cleanly_after_the_first_write_was_interrupted(tmp_path: Path, call: str) -> None:
+    """R5: the mark of the clean end before was off the file, and close() believed it there: the next opening told of an
+    unclean end.
+    """
+
+    class InterruptingDisk(Disk):
+        is_armed = False
+
+        def _interrupt_after(self, name: str) -> None:
+            if self.is_armed and name == call:
+                self.is_armed = False
+                raise KeyboardInterrupt
+
+        def truncate(self, descriptor: int, size: int) -> None:
+            super().truncate(descriptor, size)
+            self._interrupt_after("truncate")
+
+        def sync(self, descriptor: int) -> None:
+            super().sync(descriptor)
+            self._interrupt_after("sync")
+
+    class Interrupted(Store):
+        _disk = InterruptingDisk()
+
+    path = tmp_path / "store"
+    with Store(path) as store:
+        store.map("m").set("a", {})
+    with Interrupted(path) as store:
+        Interrupted._disk.is_armed = True
+        with pytest.raises(KeyboardInterrupt):
+            store.open_map("m").set("b", {})
+    with Store(path) as store:
+        assert store.recovery is None
+        assert list(store.open_map("m")) == ["a"]
+
+
 def test_answer_a_handler_that_interrupted_the_wait_for_another_thread(tmp_path: Path) -> None:
     """F3: a thread that waits for the lock holds none: the handler waits like any other caller, and is served."""
     inside, go_on = threading.Event(), threading.Event()
