@@ -188,6 +188,9 @@ def size_of(data: object) -> int:
 @given(data=objects)
 @example(data={"a": [False] * 4})
 @example(data={"a": "\0" * 9})
+@example(data={"a": "\0" * 200})
+@example(data={"a": [False] * 200})
+@example(data={"a": [0.0] * 300})
 @example(data={"a": [{}, []], "é": {"b": [1.5, None]}})
 def test_pack_data_up_to_its_size(data: dict[str, Any]) -> None:
     """D3: at a limit of its own size data is packed, at any smaller one refused: with its size, if that is near."""

@@ -115,3 +115,12 @@ def test_count_by_module() -> None:
     outcomes = [(mutant, campaign.Outcome(verdict, None, 1)) for mutant, verdict in zip(found, verdicts, strict=True)]
     table = campaign.table(outcomes, {found[2].name})
     assert "| keyrange | 4 | 2 | 1 | 1 | 1 | 50.0 % |" in table.splitlines()
+
+
+def test_refuse_to_score_what_fails_by_itself() -> None:
+    """Before any mutant the modules are tried as they are: a test that fails then would find out every mutant."""
+    control = campaign.unchanged("keyrange")
+    campaign.check_control([(control, campaign.Outcome("survived", None, 9))])
+    for verdict in ("killed", "timeout", "unreached"):
+        with pytest.raises(SystemExit, match="keyrange, as it is, was"):
+            campaign.check_control([(control, campaign.Outcome(verdict, "test_x", 9))])

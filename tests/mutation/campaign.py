@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from .mutants import CannotPatch, Mutant, MutantFinder, mutants_of, patch
+from .mutants import UNCHANGED, CannotPatch, Mutant, MutantFinder, mutants_of, patch
 
 PROJECT = Path(__file__).parents[2]
 PACKAGE = "mapitem"
@@ -198,6 +198,7 @@ class Session:
         self._reach: dict[str, Reach] = {}
         self._kills: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self._has_failed = False
+        self.controls: list[tuple[Mutant, Outcome]] = []
         self.outcomes: list[tuple[Mutant, Outcome]] = []
         self.at_import: list[Mutant] = []
 
@@ -207,7 +208,10 @@ class Session:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self._items = session.items
         self._learn_reach()
-        self._run_all()
+        self._run_all([unchanged(module) for module in sorted({mutant.module for mutant in self._mutants})])
+        self.controls, self.outcomes = self.outcomes, []
+        if all(outcome.verdict == "survived" for _, outcome in self.controls):
+            self._run_all(self._mutants)
         return True
 
     # ------------------------------------------------------------ what each test reaches
@@ -254,9 +258,9 @@ class Session:
 
     # ------------------------------------------------------------ one mutant after the other
 
-    def _run_all(self) -> None:
+    def _run_all(self, mutants: list[Mutant]) -> None:
         running: dict[int, _Run] = {}
-        waiting = iter(self._mutants)
+        waiting = iter(mutants)
         began = perf_counter()
         is_over = False
         while running or not is_over:
@@ -288,7 +292,8 @@ class Session:
         if outcome.test:
             self._kills[mutant.module, mutant.function][outcome.test] += 1
             self._kills[mutant.module, ""][outcome.test] += 1
-        report_progress(mutant, outcome, len(self.outcomes), len(self._mutants), began)
+        if mutant.index != UNCHANGED:
+            report_progress(mutant, outcome, len(self.outcomes), len(self._mutants), began)
 
     def _tests_for(self, mutant: Mutant) -> list[pytest.Item]:
         """The tests that reach a mutant, the telling and the quick first, and not all forms of one test at once."""
@@ -314,7 +319,7 @@ class Session:
         seconds = 0.0
         for _, number in sorted(order):
             seconds += self._reach[self._items[number].nodeid].seconds
-            if chosen and seconds > self._patience:
+            if chosen and seconds > self._patience and mutant.index != UNCHANGED:
                 break
             chosen.append(self._items[number])
         return chosen
@@ -336,7 +341,8 @@ class Session:
         become_child()
         tests[0].config._tmp_path_factory._basetemp = folder  # type: ignore[attr-defined]
         try:
-            patch(path_of(mutant.module), mutant)
+            if mutant.index != UNCHANGED:
+                patch(path_of(mutant.module), mutant)
         except CannotPatch:
             os.write(pipe, _say(_UNPATCHED))
             os._exit(0)
@@ -451,6 +457,20 @@ def run_at_import(mutant: Mutant, folder: Path) -> Outcome:
     return Outcome("killed" if ready else "timeout", said or None, 0)
 
 
+def unchanged(module: str) -> Mutant:
+    """The module as it is: what is tried first, as a control, with every test that reaches any of it."""
+    return Mutant(module, "", "", "nothing", UNCHANGED, range(1, 10_000), at_import=False)
+
+
+def check_control(outcomes: list[tuple[Mutant, Outcome]]) -> None:
+    """No test may find out what was not changed: it would find out every mutant."""
+    for control, outcome in outcomes:
+        if outcome.verdict != "survived":
+            sys.exit(
+                f"{control.module}, as it is, was {outcome.verdict} by {outcome.test}: nothing can be said of mutants"
+            )
+
+
 def run_all_at_import(mutants: list[Mutant], folder: Path) -> list[tuple[Mutant, Outcome]]:
     outcomes = []
     began = perf_counter()
@@ -512,14 +532,17 @@ def campaign(
         at_import = [m for m in mutants if m.at_import or any((m.module, line) in early for line in m.lines)]
         later = [m for m in mutants if m not in set(at_import)]
 
-        def session() -> tuple[list[tuple[Mutant, Outcome]], list[Mutant]]:
+        def session() -> tuple[list[tuple[Mutant, Outcome]], list[tuple[Mutant, Outcome]], list[Mutant]]:
             plugin = Session(later, jobs, folder, cache, patience)
             pytest.main([*_options(folder / "collection"), *test_paths(tests)], plugins=[plugin])
-            return plugin.outcomes, plugin.at_import
+            return plugin.controls, plugin.outcomes, plugin.at_import
 
-        outcomes, unpatched = in_child(session) if later else ([], [])
+        controls, outcomes, unpatched = in_child(session) if later else ([], [], [])
+        check_control(controls)
         at_import += unpatched
         print(f"{len(at_import)} mutants that act at import", flush=True)
+        again = [unchanged(module) for module in sorted({mutant.module for mutant in at_import})]
+        check_control([(control, run_at_import(control, folder)) for control in again])
         parts = [at_import[start::jobs] for start in range(jobs)]
         for answer in [begin_in_child(lambda part=part: run_all_at_import(part, folder)) for part in parts]:  # type: ignore[misc]
             outcomes += answer()
@@ -561,7 +584,7 @@ def main() -> int:
     parser.add_argument(
         "--tests", nargs="+", default=_TESTS, metavar="NAME", help="test files, as pages for test_pages.py"
     )
-    parser.add_argument("--function", metavar="NAME", help="only the mutants of this function")
+    parser.add_argument("--function", metavar="NAME", help='only those of this function, or with "" of none')
     parser.add_argument("--survivors-of", type=Path, metavar="FILE", help="only those that survived in this report")
     parser.add_argument("--reach", type=Path, metavar="FILE", help="keep here which test reaches which line")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write every outcome here, as JSON")
@@ -590,7 +613,7 @@ def main() -> int:
     chosen: list[Mutant] = []
     for module in arguments.modules or MODULES:
         mutants = mutants_of(module, path_of(module))
-        if arguments.function:
+        if arguments.function is not None:
             mutants = [mutant for mutant in mutants if mutant.function == arguments.function]
         if arguments.sample is not None and arguments.sample < len(mutants):
             mutants = Random(f"{arguments.seed} {module}").sample(mutants, arguments.sample)

@@ -61,6 +61,10 @@ _NAMES = {
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
+UNCHANGED = -1
+"""The index of no mutant: of the module as it is, for a control."""
+
+
 class Mutant(NamedTuple):
     """One way to break a module. ``lines`` are those of the statement; ``at_import``: it acts when that is imported."""
 
