@@ -973,3 +973,32 @@ def test_write_over_a_log(log: FileLog, disk: Recorder, path: str) -> None:
     log.append(record(3))
     numbers, after = stored(path)
     assert (numbers, after.records, after.synced_to) == ([0, 1, 2, 3], before.records + 1, size)
+
+
+@pytest.mark.parametrize("missing", [1, 0, -1])
+def test_write_portions_of_64_kib(disk: Recorder, path: str, missing: int) -> None:
+    """M3: what waits is written as soon as it is 64 KiB, and not a byte sooner."""
+    new = NewLog(disk, path, None)
+    new.flush()
+    disk.taken()
+    new.append(b"x" * (64 * 1024 - FRAME_BYTES - missing))
+    assert disk.taken() == ([] if missing > 0 else ["write"])
+    new.discard()
+
+
+@pytest.mark.parametrize("missing", [1, 0, -1])
+def test_sync_each_mib(disk: Recorder, path: str, missing: int) -> None:
+    """M3: what is written is synced as soon as it is a MiB, and not a byte sooner; then counting begins anew."""
+    new = NewLog(disk, path, None)
+    waiting = HEADER_BYTES
+    for _ in range(3):
+        disk.taken()
+        new.append(b"x" * (1024 * 1024 - FRAME_BYTES - waiting - missing))
+        calls = [call for call in disk.taken() if call != "create"]
+        assert calls == (["write"] if missing > 0 else ["write", "sync"])
+        if missing > 0:
+            new.append(b"")
+            new.flush()
+            assert disk.taken() == ["write", "sync"]
+        waiting = 0
+    new.discard()
