@@ -7,7 +7,7 @@ beside this file; from the project's root::
 
     python -m tests.mutation.campaign [MODULE ...] [--sample N --seed N] [--jobs N]
 
-Exits with 1 if a mutant survives that ``survivors.toml`` does not justify.
+Exits with 1 if a mutant survives that ``survivors.toml`` does not justify, or if it justifies what is gone.
 """
 
 from __future__ import annotations
@@ -634,10 +634,14 @@ def main() -> int:
             print(f"justified, and yet killed by {outcome.test}: {' | '.join(mutant.name)}")
     print(table(outcomes, excused))
     print(f"{perf_counter() - began:.0f} s")
+    known = {mutant.name for module in MODULES for mutant in mutants_of(module, path_of(module))}
+    stale = sorted(excused - known)
+    for name in stale:
+        print(f"justified, and no mutant any more: {' | '.join(name)}")
     bad = [m for m, outcome in outcomes if outcome.verdict in ("survived", "unreached") and m.name not in excused]
     for mutant in bad:
         print(f"unjustified: {' | '.join(mutant.name)}")
-    return 1 if bad else 0
+    return 1 if bad or stale else 0
 
 
 if __name__ == "__main__":

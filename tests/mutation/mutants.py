@@ -115,22 +115,17 @@ def mutants_of(module: str, path: Path) -> list[Mutant]:
     return found
 
 
-def functions_of(path: Path) -> dict[str, set[str]]:
-    """The functions of a module by qualified name, with the lines of each, stripped; under "" those of the module."""
-    source = path.read_text()
-    lines = [line.strip() for line in source.splitlines()]
-    found = {"": set(lines)}
-    for name, node in _functions(ast.parse(source), ""):
-        found.setdefault(name, set()).update(lines[node.lineno - 1 : node.end_lineno])
-    return found
+def functions_of(path: Path) -> set[str]:
+    """The functions and classes of a module by qualified name, and "" for what stands outside of them."""
+    return {"", *_functions(ast.parse(path.read_text()), "")}
 
 
-def _functions(node: ast.AST, within: str) -> Iterator[tuple[str, Any]]:
+def _functions(node: ast.AST, within: str) -> Iterator[str]:
     for child in ast.iter_child_nodes(node):
         name = within
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             name = f"{within}.{child.name}".lstrip(".")
-            yield name, child
+            yield name
         yield from _functions(child, name)
 
 
