@@ -300,12 +300,24 @@ def exposing(self: Any, *given: Any, **options: Any) -> Any:
     return item
 
 
+class ForgetfulBatch(BatchProxy):
+    def set(self, map_: Any, *given: Any, collection_ttl: Any = None, **options: Any) -> None:
+        self.inner.set(map_.inner, *given, **options)
+
+
+@contextmanager
+def forgetful(self: Any) -> Iterator[Any]:
+    with self.inner.batch() as batch:
+        yield ForgetfulBatch(batch)
+
+
 WRAPPED = (
     Wrapped("set returns what readers get", "D4", {"set": shared_item, "__getitem__": cached}),
     Wrapped(
         *("set returns the data that it was passed", "D4"),
         {"set": lambda self, key, data, **options: Aliased(self.inner.set(key, data, **options), data)},
     ),
+    Wrapped("set in a batch forgets collection_ttl", "T2", {}, {"batch": forgetful}),
     both("previous is the new item", "E1", previous_is_new),
     both("updates are told as additions", "E1", updates_are_additions),
     both("expiries are told as removals", "T4", expiry_is_removal),

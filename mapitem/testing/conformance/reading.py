@@ -54,7 +54,7 @@ class Reading(Section):
     def test_ask_for_no_key(self) -> None:
         """L1: for what cannot be a key, in says False, where get and [] raise."""
         self.fill("a")
-        for key in ("", "k" * 321, "\ud800", None, 5, ("a",)):
+        for key in ("", "k" * 321, "\ud800", None, 5, ("a",), b"a"):
             self.expect(key in self.map, False, f"{str(key)[:9]!a} in map")
 
     @check()
@@ -127,6 +127,15 @@ class Reading(Section):
         for limit in wrong:
             with self.refused(ValueError, f"range with limit={limit!r}"):
                 self.map.range(limit=limit)
+
+    @check("prefix", "limit")
+    def test_limit_what_has_the_prefix(self) -> None:
+        """L2: a limit counts what the prefix and the place leave, whatever comes before it."""
+        self.fill(*BRANCHES)
+        for prefix, order, limit in product(("a", "ab", "b", "c"), ("asc", "desc"), (0, 1, 2)):
+            listing: dict[str, Any] = {"prefix": prefix, "order": order}
+            found = keys_of(self.map.range(**listing, limit=limit))
+            self.expect(found, listed(BRANCHES, listing)[:limit], f"keys of range(**{listing | {'limit': limit}})")
 
     @check()
     def test_range_gives_whole_items(self) -> None:

@@ -135,6 +135,21 @@ class TimeToLive(Section):
         self.map.set("a", {}, collection_ttl=0)
         self.expect(self.map.date_expires, None, "date_expires of the map after collection_ttl=0")
 
+    @check("collection_ttl", "batches", "clock")
+    def test_set_expiry_of_map_in_a_batch(self) -> None:
+        """T2, W7: so in a batch, by each of its verbs."""
+        with self.store.batch() as batch:
+            batch.create(self.map, "a", {}, collection_ttl=60)
+        self.expect_date(self.map.date_expires, NOW + 60, "date_expires of the map after create in a batch")
+        with self.store.batch() as batch:
+            batch.set(self.map, "a", {}, collection_ttl=50)
+            batch.set(self.map, "b", {})
+        self.expect_date(self.map.date_expires, NOW + 50, "date_expires of the map after set in a batch")
+        if self.can.update:
+            with self.store.batch() as batch:
+                batch.update(self.map, "a", {}, collection_ttl=40)
+            self.expect_date(self.map.date_expires, NOW + 40, "date_expires of the map after update in a batch")
+
     @check("collection_ttl")
     def test_not_set_expiry_of_map_in_vain(self) -> None:
         """T2: a write that fails does not set the map's expiry."""
@@ -194,6 +209,20 @@ class TimeToLive(Section):
         self.fill("d", "e")
         self.clock.set(NOW + 10)
         self.expect([item.key for item in self.map.range(limit=1)], ["d"], "keys of range(limit=1)")
+
+    @check("item_ttl", "clock", "pages")
+    def test_not_count_expired_items_for_pages(self) -> None:
+        """T3, L4: expired items take no room in a page, and make no page behind it."""
+        for key in "abeg":
+            self.map.set(key, {}, ttl=10)
+        for key in "cdf":
+            self.map.set(key, {})
+        self.clock.set(NOW + 10)
+        page = self.map.page(page_size=2)
+        self.expect([item.key for item in page.items], ["c", "d"], "keys of page(page_size=2), 'a' and 'b' expired")
+        page = self.map.page(page_size=2, page_token=page.next_page_token)
+        self.expect([item.key for item in page.items], ["f"], "keys of the next page, 'e' and 'g' expired")
+        self.expect(page.next_page_token, None, "next_page_token when only expired items follow")
 
     @check("item_ttl", "clock", "backward_clock")
     def test_judge_anew_at_each_call(self) -> None:
