@@ -79,6 +79,9 @@ def test_make_the_mistake(folder: Path) -> None:
     assert {"after", "store.map('m')"} <= set(told) & set(map(str.strip, story.splitlines()))
     assert re.search(r"^L2 +failed +L2: from_ is a place", result.stdout, re.MULTILINE)
     assert re.search(r"^L1 +passed", result.stdout, re.MULTILINE)
+    # A traceback used to end in ten lines of the kit, which say nothing of the store: it ends at the line of the check.
+    assert "def test_range(self)" in result.stdout
+    assert "def expect(self, got" not in result.stdout
 
 
 def test_report_what_breaks_outside_checks(tmp_path: Path) -> None:

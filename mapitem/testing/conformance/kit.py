@@ -219,21 +219,25 @@ class Section:
 
     def expect(self, got: object, wanted: object, what: str) -> None:
         """Equal, down to types and signs of zero."""
+        __tracebackhide__ = True
         if not same(plain(got), plain(wanted)):
             raise AssertionError(f"{what}: {shown(got)}, should be {shown(wanted)}")
 
     def expect_data(self, got: object, wanted: object, what: str) -> None:
         """Equal as data, as exactly as the store declares to keep them."""
+        __tracebackhide__ = True
         if not same_data(got, wanted, self.can):
             raise AssertionError(f"{what}: {shown(got)}, should be {shown(wanted)}")
 
     def expect_date(self, got: object, seconds: float | None, what: str) -> None:
         """The date of that instant of the clock, as finely as the store declares to keep dates."""
+        __tracebackhide__ = True
         wanted = None if seconds is None else date(seconds)
         if not same_date(got, wanted, self.can.date_resolution):
             raise AssertionError(f"{what}: {shown(got)}, should be {shown(wanted)}")
 
     def expect_true(self, condition: object, what: str) -> None:
+        __tracebackhide__ = True
         if not condition:
             raise AssertionError(what)
 

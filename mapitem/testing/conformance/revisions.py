@@ -14,6 +14,7 @@ class Revisions(Section):
     """R: revisions."""
 
     def _all_differ(self, revisions: list[str], what: str) -> None:
+        __tracebackhide__ = True
         for place, revision in enumerate(revisions):
             if revision in revisions[:place]:
                 raise AssertionError(f"{what}: {revision!r} comes again in {revisions}")
