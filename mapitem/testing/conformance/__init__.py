@@ -9,7 +9,7 @@ tests per section of the rules, and a state machine that holds the store against
     class TestMyStore(Conformance):
         capabilities = Capabilities(batches=False, events=False, feed=False, watch=False, async_watch=False)
 
-        def make_store(self, clock):        # called for each check: a new, empty store
+        def make_store(self, clock):        # a new, empty store, at each call
             return MyStore(clock=clock)     # clock() gives seconds since 1970; a ManualClock
 
         def close(self, store):             # by default store.close()
@@ -44,7 +44,7 @@ class Conformance(Adapter):
 
     Each subclass gets a nested class of tests for each of ``sections``: ``TestKeys``, ``TestData``, ``TestRevisions``,
     ``TestItems``, ``TestTimeToLive``, ``TestWrites``, ``TestConditions``, ``TestReading``, ``TestEvents``,
-    ``TestFeed``, ``TestStore``, ``TestErrors`` and ``TestModel``, the state machine. Add sections of your own to the
+    ``TestFeed``, ``TestStores``, ``TestErrors`` and ``TestModel``, the state machine. Add sections of your own to the
     tuple, or leave some out.
     """
 

@@ -41,7 +41,10 @@ class Capabilities:
     expiry_events: bool = flag("what has expired is removed by the next write, each item as a numbered event (T4)")
 
     # Revisions and dates
-    exact_revisions: bool = flag("revisions are the hex numbers of R2; else they are opaque text, to be compared only")
+    exact_revisions: bool = flag(
+        "revisions are the hex numbers of R2, expiries counted (so with `item_ttl` it takes `expiry_events`); "
+        "else they are opaque text, to be compared only"
+    )
     map_revision: bool = flag("`map.revision` counts the events")
     map_dates: bool = flag("`date_created` and `date_updated` of maps")
     created_by: bool = flag("`created_by` of items and maps")
