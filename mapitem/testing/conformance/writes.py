@@ -122,6 +122,23 @@ class Writes(Section):
         return given, self.map.mutate("a", add)
 
     @check("mutate")
+    def test_judge_what_the_function_made_last(self) -> None:
+        """W8: data that cannot be stored, made of an item that is another by now, are no mistake: it is asked again."""
+        self.map.set("a", {"n": 0})
+        given: list[dict[str, Any]] = []
+
+        def decide(data: dict[str, Any]) -> dict[str, Any]:
+            given.append(dict(data))
+            if data["n"] == 0:
+                self.map.set("a", {"n": 1})
+                return {"n": {0}}
+            return {"n": 2}
+
+        item = self.map.mutate("a", decide)
+        self.expect(given, [{"n": 0}, {"n": 1}], "what the function was given")
+        self.expect_data(item.data, {"n": 2}, "data that mutate returned")
+
+    @check("mutate")
     def test_lose_no_update(self) -> None:
         """W4: if somebody wrote the item meanwhile, the function is called again on what it is then."""
         self.map.set("a", {"n": 0})
