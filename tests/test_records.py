@@ -230,3 +230,20 @@ def test_decode_to_tuples_that_need_no_copy() -> None:
     operations = decode_record(packb([[EXPIRE, 0, ["a", "b"], 3, 5]]))
     assert operations == ((EXPIRE, 0, ("a", "b"), 3, 5),)
     assert unpackb(packb(operations)) == [[EXPIRE, 0, ["a", "b"], 3, 5]]
+
+
+@pytest.mark.parametrize("number", ["cb7ff8000000000000", "cbfff0000000000000", "ca7f800000", "caffc00000"])
+def test_refuse_floats_that_are_no_numbers(number: str) -> None:
+    """G3: NaN and infinity, in either size, in any row of a record; and no row because it merely looks like that."""
+    bad = ROW[:37] + packb("me") + b"\x81\xa1n" + bytes.fromhex(number)
+    largest = ROW[:37] + packb("me") + b"\x81\xa1n" + bytes.fromhex("cb7fefffffffffffff")
+    sign = int.from_bytes(bytes.fromhex(number[:4]), "big")
+    alike = pack_row(sign, 2, 3, NEVER, packb("me"), packb({"a": 1}))  # the same bytes, in an event's number
+    for rows in ((bad,), (ROW, bad), (alike, bad), (bad, alike, largest)):
+        keys = tuple(f"{place}" for place in range(len(rows)))
+        with pytest.raises(ValueError, match="a float that is no number"):
+            decode_record(encode_record([(ITEMS, 0, keys, rows)]), in_base=True)
+    good = (alike, largest, ROW)
+    assert decode_record(encode_record([(ITEMS, 0, ("a", "b", "c"), good)]), in_base=True)[0][3] == good
+    # A list at the top is no item either, which is not for here to say: the record does not look as if it had a float.
+    assert decode_record(encode_record([(ADD, 0, "k", NO_ITEM)]))[0][3] == NO_ITEM
