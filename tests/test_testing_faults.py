@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -635,6 +636,28 @@ def longer(operation: some.Operation, lag: int) -> some.Operation:
         args[-1] = stretched(args[-1])
     ttls = {name: stretched(ttl) for name, ttl in operation.kwargs.items() if name in ("ttl", "collection_ttl")}
     return operation._replace(args=tuple(args), kwargs=operation.kwargs | ttls)
+
+
+def test_close_no_file_twice_after_a_crash(tmp_path: Path) -> None:
+    """The crash closed the new log of a compaction under way; its finalizer closed that number again, now another's."""
+    store = FaultyStore(tmp_path / "store")
+    store.map("m").set("a", {})
+    store._compactor.begin()
+    running = store._compactor.running
+    assert running is not None
+    running.new.flush()
+    descriptor = running.new.file.descriptor
+    store.faults.crash()
+    with (tmp_path / "other").open("wb") as other:
+        assert other.fileno() <= descriptor
+        more = [os.dup(other.fileno()) for _ in range(descriptor - other.fileno())]
+        assert descriptor in (other.fileno(), *more)
+        del running, store
+        gc.collect()
+        for each in (other.fileno(), *more):
+            os.fstat(each)
+        for each in more:
+            os.close(each)
 
 
 @settings(max_examples=60)

@@ -400,8 +400,9 @@ class _FaultyDisk(Disk):
         return self._opened(super().create(path, mode))
 
     def close(self, descriptor: int) -> None:
-        self._descriptors.discard(descriptor)
-        super().close(descriptor)
+        if descriptor in self._descriptors:  # else the crash closed it, and the number may be somebody else's by now
+            self._descriptors.discard(descriptor)
+            super().close(descriptor)
 
     def close_all(self) -> None:
         """As the end of the process does."""
