@@ -7,8 +7,9 @@ open. Appending is for one thread at a time, the store's lock sees to that; ``sy
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
-from threading import RLock
+from threading import Lock, RLock
 
 from mapitem.errors import StoreClosed, StoreFailed
 from mapitem.frames import CLOSE, FRAME_BYTES, HEADER_BYTES, Header, Scan, corrupt, pack_frame, read_frame
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from mapitem.disk import Disk
     from mapitem.opening import Recovery
     from mapitem.records import Operation
+
+
+# How long a thread waits, in seconds, to be woken by one that syncs, before it looks for itself: that one may have been
+# interrupted.
+_PATIENCE = 0.05
 
 
 class MemoryLog:
@@ -108,6 +114,10 @@ class FileLog:
         self.recovery: Recovery | None = None
         # Re-entrant only so that the store can tell a signal handler that it interrupted the lock's holder.
         self.sync_lock = RLock()
+        # Whether its holder is waiting for the disk, and who waits for him meanwhile: up to which record, and a lock
+        # that is released to wake him.
+        self._is_syncing = False
+        self._waiting: deque[tuple[int, Lock]] = deque()
         self._is_read_only = is_read_only
 
     # ------------------------------------------------------------ writing
@@ -181,20 +191,58 @@ class FileLog:
         """
         if position is None:
             position = self.position
-        with self.sync_lock:
+        if self._is_syncing:
+            self._wait(position)
             if self.synced_position >= position and self.failed is None:
                 return
-            self.check_usable()
-            if self.descriptor < 0:
-                raise StoreClosed("the store is closed")
-            # In this order: a record that is appended between the two is synced, and merely not known to be.
-            reached, end = self.position, self.size
-            try:
-                self._disk.sync(self.descriptor)
-            except OSError as error:
-                raise self.fail(error) from error
-            self.synced_position = reached
-            self._synced_to = end
+        try:
+            with self.sync_lock:
+                if self.synced_position >= position and self.failed is None:
+                    return
+                self.check_usable()
+                if self.descriptor < 0:
+                    raise StoreClosed("the store is closed")
+                # In this order: a record that is appended between the two is synced, and merely not known to be.
+                reached, end = self.position, self.size
+                self._is_syncing = True
+                try:
+                    self._disk.sync(self.descriptor)
+                except OSError as error:
+                    raise self.fail(error) from error
+                finally:
+                    self._is_syncing = False
+                self.synced_position = reached
+                self._synced_to = end
+        finally:
+            self._wake()
+
+    def _wait(self, position: int) -> None:
+        """Let somebody else's sync come to its end.
+
+        On a lock of one's own: where all wait for ``sync_lock``, it goes from hand to hand, one switch of threads after
+        the other (16 threads: 5,500 writes a second instead of 8,500). It is no more than a wait: what came of it, the
+        caller has to see.
+        """
+        lock = Lock()
+        lock.acquire()
+        self._waiting.append((position, lock))
+        # Asked again, for who was syncing may have been through with his waking just before.
+        if self._is_syncing:
+            lock.acquire(timeout=_PATIENCE)
+
+    def _wake(self) -> None:
+        """Wake those whose records are on the medium by now, and one of the others, to sync for all of them."""
+        waiting = self._waiting
+        others: list[tuple[int, Lock]] = []
+        while waiting:
+            position, lock = waiting.popleft()
+            if self.synced_position >= position or self.failed is not None:
+                lock.release()
+            else:
+                others.append((position, lock))
+        if others:
+            others.pop()[1].release()
+            waiting.extend(others)
 
     def close(self, *, sync: bool) -> None:
         """Mark the log as cleanly closed and let the file go, the latter even if the former fails (F5)."""

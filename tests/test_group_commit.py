@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from mapitem import Event, Store, StoreClosed, StoreFailed
+from mapitem import log as log_room
 from mapitem.disk import Disk
+from mapitem.log import FileLog
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is not woken by one that syncs waits for ever here, and is found by ``join``."""
+    monkeypatch.setattr(log_room, "_PATIENCE", 10_000.0)
 
 
 class GatedDisk(Disk):
@@ -112,6 +120,40 @@ def test_share_one_sync_among_all_that_wait(tmp_path: Path) -> None:
         join(others)
         assert sorted(results) == [f"{number:02}" for number in range(15)]
         assert disk.syncs == 2
+
+
+def test_wake_all_who_wait_also_where_the_disk_is_slow_to_one_of_them(tmp_path: Path) -> None:
+    """P4: who was too late for one sync is there at the next, in whatever order they came to wait."""
+    with gated(tmp_path / "store.mapitem") as (disk, store):
+        map_ = store.map("m")
+        started: list[threading.Thread] = []
+        all_results: list[list[Any]] = []
+        for number in range(5):
+            threads, results = start(3, lambda each, number=number: map_.set(f"{number}-{each}", {}).key)  # type: ignore[misc]
+            started += threads
+            all_results.append(results)
+            wait_until(lambda number=number: len(map_) == 1 + 3 * (number + 1))  # type: ignore[misc]
+            disk.wait_for_arrival()
+            disk.let_pass()
+        disk.open()
+        join(started)
+        assert [len(results) for results in all_results] == [3] * 5
+        assert disk.syncs <= 6
+
+
+def test_wait_for_nobody_who_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F3: an interruption just before the others are woken costs them time, and no more: each looks for himself."""
+    monkeypatch.setattr(log_room, "_PATIENCE", 0.001)
+    monkeypatch.setattr(FileLog, "_wake", lambda log: None)
+    with gated(tmp_path / "store.mapitem") as (disk, store):
+        map_ = store.map("m")
+        first, _ = start(1, lambda _: map_.set("alone", {}))
+        disk.wait_for_arrival()
+        others, results = start(5, lambda number: map_.set(f"{number}", {}).key)
+        wait_until(lambda: len(map_) == 7)
+        disk.open()
+        join(first + others)
+        assert sorted(results) == [f"{number}" for number in range(5)]
 
 
 def test_tell_callbacks_only_of_what_is_on_the_medium(tmp_path: Path) -> None:
