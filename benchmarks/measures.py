@@ -24,7 +24,7 @@ from benchmarks import data
 from benchmarks.timing import Sample, timed
 from benchmarks.workloads import DAY, Bench
 
-_PAUSES_SECONDS = 4.0
+_PAUSES_SECONDS = 3.0
 """After so long a slow engine has shown what it does; who is to keep house meanwhile gets ten times as long."""
 
 RECORD_BYTES = 220
