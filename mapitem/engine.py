@@ -11,6 +11,8 @@ that a read needs none.
 
 from __future__ import annotations
 
+from array import array
+
 from sortedcontainers import SortedDict
 
 from mapitem.errors import ItemExists, ItemNotFound, MapExists, MapNotFound, RevisionMismatch
@@ -97,11 +99,9 @@ class Engine:
     # ------------------------------------------------------------ reads
 
     def row(self, state: MapState | Draft, key: str, now: int) -> Row | None:
-        """The row of a live map's present item, or ``None`` (T3). Needs no lock."""
+        """The row of a live map's present item, or ``None`` (T3). Needs no lock: the row itself says if it is due."""
         row: Row | None = state.rows.get(key)
-        if row is not None and now >= state.quiet_until and is_due(row_expires(row), now):
-            return None
-        return row
+        return None if row is None or is_due(row_expires(row), now) else row
 
     def count(self, state: MapState, now: int) -> int:
         """How many items are present. Costs a step for each that is due and not yet removed."""
@@ -278,6 +278,15 @@ class Engine:
             else:
                 self._apply(operation, place, changes)
             return
+        # What is due is absent for every read already: while it is taken out, which may be long, nobody has to wait.
+        while operations and operations[0][0] == EXPIRE:
+            self._apply(operations[0], place, changes)
+            operations = operations[1:]
+        if len(operations) <= 1:
+            # One write, or none: whole by itself.
+            for operation in operations:
+                self._apply(operation, place, changes)
+            return
         held = [state for no in {operation[1] for operation in operations} if (state := self._by_no.get(no))]
         for state in held:
             state.held = True
@@ -308,9 +317,9 @@ class Engine:
                 changes.append((state, operation, row))
         elif kind == EXPIRE:
             if changes is not None:
-                changes.append((state, operation, [state.rows[key] for key in operation[2]]))
+                changes.append((state, operation, list(map(state.rows.__getitem__, operation[2]))))
             state.expire(*operation[2:])
-            state.places.extend([place] * len(operation[2]))
+            state.places += array("Q", [place]) * len(operation[2])
         elif kind == MAP_TTL:
             state.expires = operation[2]
             state.settle()

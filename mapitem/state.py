@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from functools import partial
 from heapq import heapify, heappop, heappush
-from operator import itemgetter
 
 from sortedcontainers import SortedDict
 
@@ -118,14 +118,21 @@ class MapState:
         """The keys that are due, in order of (expiry, key). Changes nothing; costs a step for each that is due."""
         if now < self.quiet_until:
             return []
-        due = self._current(self._due_entries(now))
-        # By the one field and then by the other: to compare no tuples takes a third of the time.
-        return [key for _, key in sorted(sorted(due, key=itemgetter(1)), key=itemgetter(0))]
+        expiries = {key: expires for expires, key in self._current(self._due_entries(now))}
+        if len(expiries) * 8 > len(self.rows):
+            # The rows stand in order already: to sort many keys costs more than all else here.
+            keys = list(filter(expiries.__contains__, self.rows))
+        else:
+            keys = sorted(expiries)
+        keys.sort(key=expiries.__getitem__)
+        return keys
 
-    def _current(self, entries: list[tuple[int, str]]) -> set[tuple[int, str]]:
+    def _current(self, entries: list[tuple[int, str]]) -> list[tuple[int, str]]:
         """Those entries of the heap that count; an expiry that was given twice stands there twice."""
+        if len(self.heap) == self.timed:
+            return entries  # one for each row that expires: all of them count
         rows = self.rows
-        return {entry for entry in entries if (row := rows.get(entry[1])) is not None and row_expires(row) == entry[0]}
+        return [entry for entry in entries if (row := rows.get(entry[1])) is not None and row_expires(row) == entry[0]]
 
     def _due_entries(self, now: int) -> list[tuple[int, str]]:
         heap = self.heap
@@ -139,8 +146,8 @@ class MapState:
                 continue
             due.append(entry)
             if len(due) * 8 > len(heap) + 64:
-                # So many that to look at all of them is cheaper than to find one's way.
-                return [entry for entry in heap if is_due(entry[0], now)]
+                # So many that to look at all of them is cheaper than to find one's way; is_due, without the call.
+                return [entry for entry in heap if now >= entry[0]]
             places += [child for child in (2 * place + 1, 2 * place + 2) if child < len(heap)]
         return due
 
@@ -197,26 +204,31 @@ class MapState:
     def expire(self, keys: Sequence[str], number: int, date: int) -> None:
         """Take out what was due: an event for each, numbered from ``number`` on."""
         rows = self.rows
-        self.live_bytes -= sum(map(len, keys)) + sum(map(len, map(rows.__getitem__, keys)))
-        if len(keys) * 4 > len(rows):
-            # One pass that keeps the rest is cheaper than that many deletions from the middle.
-            gone = set(keys)
-            kept = [key for key in rows if key not in gone]
-            self.rows = type(rows)(zip(kept, map(rows.__getitem__, kept), strict=True))
-        else:
-            for key in keys:
-                del rows[key]
+        self.live_bytes -= sum(map(len, keys))
+        # In one call of C, so that a read that takes no lock finds all of them or none, whatever the clock does.
+        self.live_bytes -= sum(map(len, map(partial(dict.pop, rows), keys)))
+        if isinstance(rows, SortedDict):
+            order = _order(rows)
+            if len(keys) * 16 > len(order):
+                # One pass that keeps the rest is cheaper than that many deletions from the middle.
+                kept = list(filter(rows.__contains__, order))
+                order.clear()
+                order.update(kept)
+            else:
+                for key in keys:
+                    order.remove(key)
         self.counter = number + len(keys)
         self.updated = max(self.updated, date)
         self.timed -= len(keys)
         if len(keys) * 4 > len(self.heap):
-            self._rebuild_heap()
+            self.heap = [entry for entry in self.heap if entry[1] in rows]
+            heapify(self.heap)
         self.settle()
 
     def lay(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
         """Put in a block of a base, over what an earlier one said of the same keys: no events."""
         known = self.rows
-        if self.timed or not known.keys().isdisjoint(keys):
+        if not known.keys().isdisjoint(keys):
             for key in keys:
                 if key in known:
                     self.drop(key)
@@ -225,8 +237,9 @@ class MapState:
         timed = [(row_expires(row), key) for key, row in zip(keys, rows, strict=True) if row_is_timed(row)]
         if timed:
             self.timed += len(timed)
-            self.heap += timed
-            heapify(self.heap)
+            # One by one: to make the heap anew for each block would cost the square of what expires.
+            for entry in timed:
+                heappush(self.heap, entry)
             self.settle()
 
     def settle(self) -> None:
