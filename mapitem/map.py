@@ -338,9 +338,10 @@ class Map(Mapping[str, MapItem]):
         """
         if type(key) is str:
             state = self._state
-            # The short way of Store._row, for the map in which nothing ever expires.
+            # The short way of Store._row, for the map in which nothing ever expires; in the same order.
+            rows = state.rows
             try:
-                row = state.rows.get(key) if state.quiet_until == NEVER else self._store._row(state, key)
+                row = rows.get(key) if state.quiet_until == NEVER else self._store._row(state, key)
             except MapNotFound:
                 check_key(key, self._store._limits.max_key_chars)  # comes before the map (C2)
                 raise

@@ -500,14 +500,24 @@ class Store:
             return self._compactor.step()
 
     def _row(self, state: MapState, key: str) -> Row | None:
-        """The row of a present item, or ``None``. Takes no lock unless the map wants a second look."""
+        """The row of a present item, or ``None``. Takes no lock unless a write has several items to be seen at once.
+
+        While what is due is being removed no look-up waits for it: due is what the clock says of the row itself, so
+        that the answer is the same before, meanwhile and afterwards (T3).
+        """
+        # In this order: rows that were fetched before the map was seen to be live are not the none of its end.
+        rows = state.rows
         if state.quiet_until != NEVER:
             now = self._now()
-            if now >= state.quiet_until:
-                with self._reading():
-                    self._engine.check_alive(state, now)
-                    return self._engine.row(state, key, now)
-        row: Row | None = state.rows.get(key)
+            quiet_until = state.quiet_until
+            if quiet_until == ALWAYS_LOOK:
+                return self._row_after_others(state, key)
+            if now >= quiet_until:
+                row = self._engine.row(state, key, now)
+                # Afterwards, for an end is noted before the rows are gone.
+                self._engine.check_alive(state, now)
+                return row
+        row = rows.get(key)
         return row
 
     def _row_after_others(self, state: MapState, key: str) -> Row | None:

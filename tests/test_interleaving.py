@@ -1,0 +1,182 @@
+"""A look-up in the middle of a write, and a write in the middle of a look-up, at each instruction of either (L3, T3).
+
+Look-ups take no lock, so that what another thread does may come between any two of their instructions. Here it does,
+at one after the other, on one thread: what runs is traced instruction by instruction, and the other call is made in
+between. Where it would have to wait for the lock it is told so, for it would wait for itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import mapitem
+from mapitem import Map, MapNotFound, ReentrantUse, Store
+from mapitem.testing import ManualClock
+
+HOME = str(Path(mapitem.__file__).parent)
+
+
+def at_each_instruction(call: Callable[[], object], between: Callable[[], None]) -> None:
+    """Make the call, and the other before each instruction of the library in it."""
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if not frame.f_code.co_filename.startswith(HOME):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            between()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+
+
+def answer(look: Callable[[], Any]) -> Any:
+    try:
+        return look()
+    except MapNotFound:
+        return "no map"
+    except ReentrantUse:
+        return "waits"
+
+
+# ---------------------------------------------------------------- look-ups within a write
+
+
+@pytest.mark.parametrize("due", [1, 2, 40, 99])
+@pytest.mark.parametrize("verb", ["purge", "set", "batch"])
+def test_look_up_while_what_is_due_is_removed(store: Store, map_: Map, clock: ManualClock, due: int, verb: str) -> None:
+    """T3: what is due is absent and the rest present at each instruction of the purge; nobody waits for it."""
+    for number in range(100):
+        map_.set(f"{number:02}", {}, ttl=10 if number < due else 60)
+    rest = {f"{number:02}": map_[f"{number:02}"] for number in range(due, 100)}
+    clock.advance(10)
+    probed = ["00", f"{due - 1:02}", f"{due:02}", "99"]
+    seen: set[tuple[Any, ...]] = set()
+
+    def look() -> None:
+        seen.add(tuple(answer(partial(map_.get, key)) for key in probed))
+
+    def write() -> None:
+        if verb == "purge":
+            assert map_.purge() == due
+        elif verb == "set":
+            map_.set("new", {})
+        else:
+            with store.batch() as batch:
+                batch.set(map_, "new", {})
+
+    at_each_instruction(write, look)
+    assert seen == {(None, None, rest[probed[2]], rest["99"])}
+    assert list(map_) == sorted([*rest, *(["new"] if verb != "purge" else [])])
+
+
+@pytest.mark.parametrize("due", [1, 2, 40, 99])
+def test_see_a_purge_whole_or_not_at_all(map_: Map, clock: ManualClock, due: int) -> None:
+    """T4: by a clock that goes back while it runs, too, either all that it removes is there or nothing."""
+    for number in range(100):
+        map_.set(f"{number:02}", {}, ttl=10 if number < due else 60)
+    clock.advance(10)
+    seen: list[set[bool]] = []
+
+    def look() -> None:
+        now = clock()
+        clock.set(now - 5)
+        seen.append({f"{number:02}" in map_ for number in range(due)})
+        clock.set(now)
+
+    at_each_instruction(map_.purge, look)
+    assert [found for found in seen if len(found) != 1] == []
+    assert (seen[0], seen[-1]) == ({True}, {False})
+
+
+# ---------------------------------------------------------------- a write within a look-up
+
+
+def _purge(store: Store, map_: Map, clock: ManualClock) -> None:
+    map_.purge()
+
+
+def _pass_and_purge(store: Store, map_: Map, clock: ManualClock) -> None:
+    clock.advance(20)
+    map_.purge()
+
+
+def _write(store: Store, map_: Map, clock: ManualClock) -> None:
+    map_.set("due", {"new": 1}, ttl=5)
+
+
+def _write_both(store: Store, map_: Map, clock: ManualClock) -> None:
+    with store.batch() as batch:
+        batch.set(map_, "due", {"new": 1}, ttl=5)
+        batch.set(map_, "there", {"new": 2}, ttl=0)
+
+
+def _remove(store: Store, map_: Map, clock: ManualClock) -> None:
+    map_.remove("there")
+
+
+def _end(store: Store, map_: Map, clock: ManualClock) -> None:
+    map_.remove_map()
+
+
+def _expire(store: Store, map_: Map, clock: ManualClock) -> None:
+    map_.set_ttl(5)
+    clock.advance(20)
+    store.purge()
+
+
+def _look_up(write: Callable[[Store, Map, ManualClock], None], timed: bool, key: str, place: int) -> tuple[Any, ...]:
+    """What a look-up finds before the write, with the write at that instruction of it, and after; and whether it came.
+
+    Where the look-up holds the lock the write waits for the next instruction at which it does not.
+    """
+    clock = ManualClock()
+    store = Store(clock=clock)
+    map_ = store.map("m")
+    map_.set("there", {}, ttl=15 if timed else None)
+    if timed:
+        map_.set("due", {}, ttl=10)
+        clock.advance(10)
+    look = partial(answer, partial(map_.get, key))
+    before, found, passed, has_come = look(), [], 0, False
+
+    def come_between() -> None:
+        nonlocal passed, has_come
+        if passed >= place and not has_come and not store._lock._is_owned():  # type: ignore[attr-defined]
+            write(store, map_, clock)
+            has_come = True
+        passed += 1
+
+    at_each_instruction(lambda: found.append(look()), come_between)
+    return before, found[0], look(), has_come
+
+
+@pytest.mark.parametrize("write", [_purge, _pass_and_purge, _write, _write_both, _remove, _end, _expire])
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("key", ["due", "there", "never"])
+def test_write_in_the_middle_of_a_look_up(
+    write: Callable[[Store, Map, ManualClock], None], timed: bool, key: str
+) -> None:
+    """L3: wherever in a look-up a write comes, the answer is that of before the write or that of after it.
+
+    Once the end of a map between two instructions made a look-up find nothing where the item had been until then.
+    """
+    for place in count():
+        before, found, after, has_come = _look_up(write, timed, key, place)
+        if not has_come:
+            break
+        assert found in (before, after), f"at instruction {place}"
+    assert place > 10
