@@ -167,13 +167,14 @@ class Batch:
     def _judge(self, now: int) -> tuple[list[Operation], list[Row]]:
         """What the whole batch comes to. Under the lock."""
         put, identity = self._store._engine.put, self._store._packed_identity
-        drafts: dict[MapState, Draft] = {}
+        keys: dict[MapState, list[str]] = {}
+        for state, key, _ in self._writes:
+            keys.setdefault(state, []).append(key)
+        drafts = {state: Draft(state, its_keys) for state, its_keys in keys.items()}
         operations: list[Operation] = []
         rows: list[Row] = []
         for index, (state, key, write) in enumerate(self._writes):
-            draft = drafts.get(state)
-            if draft is None:
-                draft = drafts[state] = Draft(state)
+            draft = drafts[state]
             try:
                 if type(write) is tuple:
                     packed, ttl, collection_ttl, condition = write

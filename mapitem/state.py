@@ -19,7 +19,7 @@ from mapitem.records import EXPIRE, REMOVE, UPDATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any, TypeAlias
     from weakref import WeakSet
 
@@ -312,11 +312,14 @@ def _order(rows: Any) -> Any:
 
 
 class Draft:
-    """A map as a batch has left it so far: judged like the map itself, and thrown away once the batch is judged."""
+    """A map as a batch has left it so far: judged like the map itself, and thrown away once the batch is judged.
+
+    ``rows`` knows the keys that the batch is about, and no others.
+    """
 
     __slots__ = ("_state", "counter", "ended", "expires", "label", "name", "no", "quiet_until", "rows", "sid")
 
-    def __init__(self, state: MapState) -> None:
+    def __init__(self, state: MapState, keys: Iterable[str]) -> None:
         self._state = state
         self.no = state.no
         self.sid = state.sid
@@ -326,7 +329,8 @@ class Draft:
         self.expires = state.expires
         self.counter = state.counter
         self.quiet_until = state.quiet_until
-        self.rows = _Overlay(state.rows)
+        rows = state.rows
+        self.rows: dict[str, Row | None] = {key: rows.get(key) for key in keys}
 
     def due_keys(self, now: int) -> list[str]:
         return self._state.due_keys(now)
@@ -346,15 +350,3 @@ class Draft:
                 self.counter += len(operation[2])
                 # A batch has one instant: what was due is gone, and what it writes is not due yet.
                 self.quiet_until = NEVER
-
-
-class _Overlay(dict[str, "Row | None"]):
-    """Rows over rows; ``None`` hides what is under it."""
-
-    __slots__ = ("_under",)
-
-    def __init__(self, under: SortedDict[str, Row]) -> None:
-        self._under = under
-
-    def get(self, key: str) -> Row | None:  # type: ignore[override]  # the one question that is asked
-        return self[key] if key in self else self._under.get(key)

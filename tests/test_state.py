@@ -249,7 +249,7 @@ def test_draft_what_a_batch_leaves() -> None:
     state = make_state(9)
     for number, key in enumerate("abc"):
         state.put(key, make_row(number, 0, 4))
-    draft = Draft(state)
+    draft = Draft(state, "abcd")
     assert (draft.no, draft.sid, draft.name, draft.label) == (state.no, state.sid, state.name, state.label)
     assert (draft.ended, draft.expires, draft.counter, draft.quiet_until) == (None, 9, 3, 4)
     assert draft.due_keys(4) == ["a", "b", "c"]
