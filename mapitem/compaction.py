@@ -66,22 +66,18 @@ class Compaction:
                 del self._reached[no]
                 self._dirty_keys -= len(self._dirty.pop(no, ()))
             else:
-                self._dirty.setdefault(no, set())
+                dirty = self._dirty.setdefault(no, set())
+                changed: Sequence[str] = ()
                 if kind in (ADD, UPDATE, REMOVE):
-                    self._note_key(no, operation[2])
+                    changed = (operation[2],)
                 elif kind == EXPIRE:
-                    for key in operation[2]:
-                        self._note_key(no, key)
-
-    def _note_key(self, no: int, key: str) -> None:
-        if no not in self._complete:
-            reached = self._reached[no]
-            if reached is None or key > reached:
-                return
-        keys = self._dirty[no]
-        self._dirty_keys -= len(keys)
-        keys.add(key)
-        self._dirty_keys += len(keys)
+                    changed = operation[2]
+                if no not in self._complete:
+                    reached = self._reached[no]
+                    changed = [key for key in changed if reached is not None and key <= reached]
+                self._dirty_keys -= len(dirty)
+                dirty.update(changed)
+                self._dirty_keys += len(dirty)
 
     def step(self) -> bool:
         """Write one block more. Returns whether so little is left that ``finish`` is as short."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from mapitem.log import FileLog, MemoryLog
-from mapitem.records import rough_size
+from mapitem.records import EXPIRE, rough_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ class Compactor:
                 return
             if self.running is None:
                 self.begin()
-            self._debt += _SPEED * rough_size(operations)
+            # Not for what expired: it was written once, and paid for then. A purge of very many would else write half
+            # a base, and sync it, in one call; and what it takes out the new log does not have to hold (M3, M4).
+            self._debt += _SPEED * rough_size([operation for operation in operations if operation[0] != EXPIRE])
             while self._debt > 0 and self.running is not None:
                 self._debt -= self._advance(log)
         except OSError as error:

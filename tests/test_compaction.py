@@ -465,6 +465,29 @@ def test_let_each_write_do_its_share_only(tmp_path: Path, monkeypatch: pytest.Mo
         assert most < 128 * KIB < live / 6
 
 
+def test_let_a_purge_pay_for_no_compaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """M3: a purge of very many items writes its own record and hardly more, while a compaction is under way.
+
+    Once its share was in proportion to the keys in that record: half a base in one call, with all its waiting.
+    """
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", 128 * KIB)
+    counted, clock = CountingDisk(), ManualClock(now=NOW)
+    with store_on(counted, tmp_path / "store.mapitem", clock=clock, durability="none") as store:
+        map_ = store.map("m")
+        with store.batch() as batch:
+            for number in range(8000):
+                batch.set(map_, f"{number:020}", {"": "x" * 100}, ttl=10 if number % 2 else None)
+        begin(store)
+        clock.advance(10)
+        before = counted.written
+        assert map_.purge() == 4000
+        assert 4000 * 20 < counted.written - before < 4000 * 22 + 128 * KIB
+        map_.set("one more", {})
+        end(store)
+    with Store(tmp_path / "store.mapitem", clock=clock) as store:
+        assert list(store.map("m")) == [*(f"{number:020}" for number in range(0, 8000, 2)), "one more"]
+
+
 # ---------------------------------------------------------------- history
 
 
