@@ -133,6 +133,47 @@ def test_expire_few_of_many_and_many_of_few(count: int) -> None:
     assert books.rows == {}
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_expire_some_of_what_is_due(again: bool) -> None:
+    """T4: what a record leaves out stays due, also if its dates say that it went: a log may be somebody else's."""
+    books = Books(NEVER)
+    for number in range(16):
+        books.play(("put", f"k{number:02}", 0, 16 - number, 0, None))
+    if again:  # so that an entry of the heap counts no more
+        books.play(("put", "k00", 0, 20, 0, None))
+    gone = [f"k{number:02}" for number in range(15, 3, -2)]
+    books.state.expire(gone, books.counter, 12)
+    for key in gone:
+        del books.rows[key]
+        books._event(12)
+    books.check()
+    books.play(("expire", 16))
+    assert set(books.rows) == ({"k00"} if again else set())
+
+
+def test_leave_what_is_due_while_an_entry_counts_no_more() -> None:
+    """T4: an expiry that a row no longer has does not stand in for that of one which is left due."""
+    books = Books(NEVER)
+    for key, expires in (("a", 20), ("a", 5), ("b", 5)):
+        books.play(("put", key, 0, expires, 0, None))
+    books.state.expire(["b"], books.counter, 6)
+    del books.rows["b"]
+    books._event(6)
+    books.check()
+
+
+def test_order_what_expires_at_the_same_instants() -> None:
+    """T4: in order of (expiry, key), also where very many share a few instants."""
+    books = Books(NEVER)
+    for number in range(40):
+        books.play(("put", f"k{number * 7 % 40:02}", 0, (34, 16, 1)[number % 3], 0, None))
+    assert books.state.due_keys(40) == books.due(40)
+    assert books.state.due_keys(20) == books.due(20)
+    books.play(("expire", 20))
+    books.play(("expire", 40))
+    assert books.rows == {}
+
+
 def test_give_the_same_expiry_over_and_over() -> None:
     """T4: entries of the heap that count no more are dropped in time: it does not grow with the writes."""
     books = Books(NEVER)
