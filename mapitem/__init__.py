@@ -46,12 +46,12 @@ from mapitem.item import MapItem
 from mapitem.keyrange import Page
 from mapitem.limits import Limits
 from mapitem.map import Map
-from mapitem.opening import Recovery
 from mapitem.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mapitem.batch import Batch
+    from mapitem.opening import Recovery
     from mapitem.watch import Watch
 
 __version__ = "0.1.0"
@@ -103,11 +103,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Two classes that no program needs before it has a store: their rooms are imported when somebody asks.
+    # Three classes that no program needs before it has a store: their rooms are imported when somebody asks.
     if name == "Batch":
         from mapitem.batch import Batch
 
         return Batch
+    if name == "Recovery":
+        from mapitem.opening import Recovery
+
+        return Recovery
     if name == "Watch":
         from mapitem.watch import Watch
 

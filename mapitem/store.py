@@ -33,7 +33,6 @@ from mapitem.limits import Limits, check_name, check_ttl, is_text, looks_like_si
 from mapitem.log import FileLog, MemoryLog
 from mapitem.map import Map
 from mapitem.newlog import NewLog
-from mapitem.opening import open_to_read, open_to_write
 from mapitem.state import ALWAYS_LOOK
 
 TYPE_CHECKING = False
@@ -145,6 +144,8 @@ class Store:
         self._path: str | None = None
         self._log: FileLog | MemoryLog = MemoryLog()
         if path is not None:
+            from mapitem.opening import open_to_read, open_to_write  # a store in memory needs none
+
             self._path = os.path.realpath(os.fsdecode(path))
             if read_only:
                 self._write_refusal = (StoreReadOnly, "the store was opened with read_only=True")
@@ -301,6 +302,8 @@ class Store:
         if self._writer_lock is not None or self._path is None:
             raise ValueError("refresh is for stores opened with read_only=True")
         with self._reading():
+            from mapitem.opening import open_to_read
+
             now = self._now()  # first, for the clock may raise
             engine, log = open_to_read(self._disk, self._path)
             self._log.abandon()
