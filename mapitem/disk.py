@@ -6,8 +6,20 @@ The log reaches files through a ``Disk`` alone, so that a test can put a simulat
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Window(Protocol):
+        """A part of a file that is mapped into memory; places in it count from where it begins."""
+
+        def __setitem__(self, place: slice, data: bytes, /) -> None: ...
+        def close(self) -> None: ...
+
 
 _COPY_BYTES = 1024 * 1024
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -34,6 +46,26 @@ def _seek_and_write(descriptor: int, data: bytes | memoryview, offset: int, /) -
 
 _pread = getattr(os, "pread", _seek_and_read)
 _pwrite = getattr(os, "pwrite", _seek_and_write)
+
+# Where a page that posix_fallocate has made room for can be written through a map whatever becomes of the free space,
+# so that a full disk is an error of the allocation and never SIGBUS. Not so where a write goes to a new block (btrfs,
+# zfs, bcachefs, f2fs) or may have to, because `cp` shares blocks between files (xfs); nor where the space is somebody
+# else's (network, overlay, fuse).
+_ALLOCATING = (b"ext4", b"tmpfs")
+
+
+def _promises_space(device: int) -> bool:
+    """Whether what is allocated on this device can be written for sure, as Linux tells of its mounts."""
+    number = b"%d:%d" % (os.major(device), os.minor(device))
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:
+            # 27 1 254:0 / /home rw,relatime shared:1 - ext4 /dev/vda rw,discard
+            mount, _, file_system = line.partition(b" - ")
+            if mount.split()[2] == number:
+                kind, _, options = file_system.split(maxsplit=2)
+                # With dax there is no page cache in between: writing a page writes to the medium.
+                return kind in _ALLOCATING and b"dax" not in options
+    return False
 
 
 class Disk:
@@ -109,8 +141,36 @@ class Disk:
     def truncate(self, descriptor: int, size: int) -> None:
         os.ftruncate(descriptor, size)
 
+    def allocate(self, descriptor: int, start: int, end: int) -> None:
+        """Make room for the bytes from ``start`` to ``end``, zeros where the file ended before, for sure and for good.
+
+        ``OSError`` if there is none, after which the file may be longer all the same, and where nobody can be sure.
+        """
+        if not hasattr(os, "posix_fallocate") or not _promises_space(os.fstat(descriptor).st_dev):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        os.posix_fallocate(descriptor, start, end - start)
+
+    def map(self, descriptor: int, start: int, end: int) -> Window:
+        """The bytes from ``start``, a multiple of the page size, to ``end``, to be written to without a call.
+
+        A page of them must not be touched unless it was allocated, and not after the file was cut in front of it: what
+        comes of that is no error but a signal. What was assigned is in the page cache, as after ``write``.
+        """
+        from mmap import mmap
+
+        try:
+            return mmap(descriptor, end - start, offset=start)
+        except ValueError as error:
+            # Somebody else has cut the file since.
+            raise OSError(errno.EINVAL, str(error)) from error
+
     def sync(self, descriptor: int) -> None:
-        """Return once the file's content and size are on the medium."""
+        """Return once the file's content and size are on the medium, what was written through a map included.
+
+        Linux marks a mapped page dirty as it is first written to, and protects it again as it writes it out, so that
+        fsync finds all of them (mm/memory.c ``fault_dirty_shared_page``, mm/page-writeback.c
+        ``folio_clear_dirty_for_io``). POSIX would ask for msync as well, but maps are used on Linux alone.
+        """
         _sync_data(descriptor)
 
     def sync_directory(self, path: str) -> None:

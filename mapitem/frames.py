@@ -38,6 +38,10 @@ _MARKER = b"\xb5m"
 BASE_END = b"\xa8base end"
 CLOSE = b"\xa5close"
 
+# What is allocated ahead ends at a multiple of this, and so are zeros at the end of any other file no such thing; maps
+# begin there, for it is a multiple of every page size.
+ALLOCATED_BYTES = 64 * 1024
+
 _WINDOW = 4 * 1024 * 1024
 # A number of a record, or a place in a file, that is no such thing but chance.
 _IMPLAUSIBLE = 2**48
@@ -97,8 +101,10 @@ def pack_frame(payload: bytes, sequence: int, synced_to: int, seed: int) -> byte
 class Scan:
     """One pass over the whole records of a file, from the first on; iterate over it for their payloads, in order.
 
-    It stops at the end of the file or at the first bytes that are no whole record. Then ``end`` is where the last whole
-    record ends, ``reason`` says what stopped it (``None`` at the end), and the other fields tell of what was read.
+    It stops at the end of the file, at the zeros that were allocated ahead there, or at the first bytes that are no
+    whole record. Then ``end`` is where the last whole record ends, ``reason`` says what stopped it (``None`` at the end
+    or such zeros), ``torn_bytes`` how many bytes lie behind, but for zeros at the very end, and the other fields tell of
+    what was read. What a writer elsewhere appends meanwhile is read as well.
     """
 
     def __init__(self, disk: Disk, descriptor: int, header: Header) -> None:
@@ -112,10 +118,11 @@ class Scan:
         self.synced_to = 0
         self.based = False
         self.closed = False
+        self.torn_bytes = 0
         self.reason: str | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        window, start = b"", self.end
+        window, start, looked_at = b"", self.end, -1
         while self.end < self.size:
             at = self.end - start
             if len(window) - at < FRAME_BYTES or self._frame_bytes(window, at) > len(window) - at:
@@ -123,8 +130,13 @@ class Scan:
                 window, start, at = self._read_on(), self.end, 0
             payload, synced_to, reason = self._frame(window, at)
             if reason is not None:
-                self.reason = reason
-                return
+                if looked_at == self.end:
+                    self._stop(reason)
+                    return
+                # A writer elsewhere may have been in the middle of it, and be through with it by now.
+                window, start, looked_at = b"", self.end, self.end
+                self.size = max(self.end, self._disk.size(self._descriptor))
+                continue
             self.place = self.end
             self.end += FRAME_BYTES + len(payload)
             self.records += 1
@@ -136,10 +148,20 @@ class Scan:
             elif not self.closed:
                 yield payload
 
+    def _stop(self, reason: str) -> None:
+        self.torn_bytes = end_of_content(self._disk, self._descriptor, self.end, self.size) - self.end
+        if self.torn_bytes:
+            self.reason = reason
+
     @property
     def sequence(self) -> int:
         """The number of the next record."""
         return self.records
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the file ends in the mark of a clean end, with nothing behind it."""
+        return self.closed and self.end == self.size
 
     def _read_on(self) -> bytes:
         """The next window, with the next frame whole if it is; else as much of it as shows that it is not.
@@ -180,6 +202,20 @@ class Scan:
         if payload == (BASE_END if self.based else CLOSE):
             return b"", 0, "a mark stands where none belongs"
         return payload, synced_to, None
+
+
+def end_of_content(disk: Disk, descriptor: int, start: int, end: int) -> int:
+    """Where the content of a file ends that has ``end`` bytes, the last record before ``start``, and maybe zeros ahead."""
+    if end % ALLOCATED_BYTES:
+        return end
+    while end > start:
+        place = max(start, end - _WINDOW)
+        window = disk.read(descriptor, end - place, place)
+        # Almost always all of it, which is seen much faster so than byte by byte.
+        if window != bytes(len(window)):
+            return place + len(window.rstrip(b"\0"))
+        end = place
+    return start
 
 
 def read_frame(disk: Disk, descriptor: int, header: Header, offset: int, window: bytes) -> tuple[bytes, bytes]:

@@ -7,12 +7,13 @@ open. Appending is for one thread at a time, the store's lock sees to that; ``sy
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from contextlib import suppress
 from threading import Lock, RLock
 
 from mapitem.errors import StoreClosed, StoreFailed
-from mapitem.frames import CLOSE, FRAME_BYTES, HEADER_BYTES, Header, Scan, corrupt, pack_frame, read_frame
+from mapitem.frames import ALLOCATED_BYTES, CLOSE, FRAME_BYTES, HEADER_BYTES, Header, Scan, corrupt, pack_frame, read_frame
 from mapitem.newlog import NewFile, NewLog
 from mapitem.records import decode_record, encoder, rough_size
 
@@ -21,9 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from mapitem.disk import Disk
+    from mapitem.disk import Disk, Window
     from mapitem.opening import Recovery
     from mapitem.records import Operation
+
+# How much a handle appends to a file with plain writes before a map is worth its making.
+_MAP_AFTER_BYTES = 8 * 1024
+# How much is allocated ahead: an eighth of the file, within these bounds. Little is mapped at a time, for what is
+# mapped and was written counts as the memory of the process.
+_LEAST_AHEAD_BYTES = 32 * 1024
+_MOST_AHEAD_BYTES = 1024 * 1024
 
 
 # How long a thread waits, in seconds, to be woken by one that syncs, before it looks for itself: that one may have been
@@ -91,7 +99,15 @@ class FileLog:
     """
 
     def __init__(
-        self, disk: Disk, path: str, descriptor: int, header: Header, scan: Scan, *, is_read_only: bool = False
+        self,
+        disk: Disk,
+        path: str,
+        descriptor: int,
+        header: Header,
+        scan: Scan,
+        *,
+        is_read_only: bool = False,
+        mapped: bool = False,
     ) -> None:
         self._disk = disk
         self.path = path
@@ -100,7 +116,7 @@ class FileLog:
         self._seed = header.seed
         self._encode = encoder()
         # Whether the file ends in the mark of a clean end, in whose place the next record goes.
-        self._is_marked = scan.closed and scan.reason is None
+        self._is_marked = scan.is_clean
         # How large the file is, in bytes, which is where the next record goes; and that one's number.
         self.size = scan.place if self._is_marked else scan.end
         self._sequence = scan.sequence - self._is_marked
@@ -110,6 +126,15 @@ class FileLog:
         self.synced_position = 0
         # Set while bytes beyond the end may lie in the file: an append that was interrupted.
         self._ragged = False
+        # What of the file is mapped, from where to where; a record that ends within goes there without a system call.
+        self._window: Window | None = None
+        self._mapped_from = 0
+        self._mapped_to = -1
+        # How long the file may be, zeros behind the last record included, if that is longer than ``size``.
+        self._allocated_to = 0
+        # From which size on a map is tried.
+        self._is_mapped = mapped
+        self._map_from = self.size + _MAP_AFTER_BYTES if mapped else sys.maxsize
         self.failed: BaseException | None = None
         self.recovery: Recovery | None = None
         # Re-entrant only so that the store can tell a signal handler that it interrupted the lock's holder.
@@ -143,9 +168,15 @@ class FileLog:
         end = place + len(frame)
         self._ragged = True
         try:
-            written = self._disk.write(self.descriptor, frame, place)
-            if written < len(frame):
-                self._disk.write_all(self.descriptor, memoryview(frame)[written:], place + written)
+            if end <= self._mapped_to or (end >= self._map_from and self._map_ahead(end)):
+                # A tenth of what a system call costs, and it keeps the interpreter's lock, which a writer beside
+                # readers would get back only after a switch interval. Dead or alive, the page cache has it (P1).
+                start = self._mapped_from
+                self._window[place - start : end - start] = frame  # type: ignore[index]
+            else:
+                written = self._disk.write(self.descriptor, frame, place)
+                if written < len(frame):
+                    self._disk.write_all(self.descriptor, memoryview(frame)[written:], place + written)
         except OSError:
             self.cut()
             raise
@@ -160,6 +191,49 @@ class FileLog:
         self._sequence += 1
         self.size = end
         self._ragged = False
+
+    def _map_ahead(self, end: int) -> bool:
+        """Allocate and map what lies behind the last record; whether a record up to ``end`` may go there.
+
+        It never fails the record, which has a plain write to go by: where there is no space, that says so (F1).
+        """
+        size = self.size
+        ahead = min(max(size // 8, _LEAST_AHEAD_BYTES), _MOST_AHEAD_BYTES)
+        if end - size > ahead // 4:
+            return False  # large ones are faster with a plain write than page by page
+        self._unmap()
+        start = size - size % ALLOCATED_BYTES
+        stop = end + ahead + -(end + ahead) % ALLOCATED_BYTES
+        # Before the call: one that fails may have got half way.
+        self._allocated_to = max(self._allocated_to, stop)
+        try:
+            self._disk.allocate(self.descriptor, size, stop)
+            self._window = self._disk.map(self.descriptor, start, stop)
+        except OSError:
+            with suppress(OSError):
+                # Others may need what there is.
+                self._disk.truncate(self.descriptor, size)
+            # Again when as much was written as would have been allocated, not at every record.
+            self._map_from = end + ahead
+            return False
+        self._map_from = 0
+        self._mapped_from, self._mapped_to = start, stop
+        return True
+
+    def _unmap(self) -> None:
+        """Let the map go. Before the file is cut, for to touch a page behind its end would be a signal."""
+        self._mapped_to = -1
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def _trim(self) -> None:
+        """Take away what was allocated ahead, and allocate no more: a file that is closed has no zeros at its end."""
+        self._map_from = sys.maxsize
+        self._unmap()
+        if self._allocated_to > self.size:
+            self._disk.truncate(self.descriptor, self.size)
+            self._allocated_to = 0
 
     def _unmark(self) -> None:
         """Take the mark of a clean end off the medium before anything is written: from now on it would lie (R5).
@@ -176,11 +250,13 @@ class FileLog:
         On the medium too, before anything is written there: what was interrupted may be whole, and records that came
         behind another must not be found behind it after a power cut.
         """
+        self._unmap()
         try:
             self._disk.truncate(self.descriptor, self.size)
             self._disk.sync(self.descriptor)
         except OSError as error:
             raise self.fail(error) from error
+        self._allocated_to = 0
         self._ragged = False
 
     def sync(self, position: int | None = None) -> None:
@@ -255,6 +331,7 @@ class FileLog:
             if self._is_read_only:
                 return
             if not self._is_marked:
+                self._trim()
                 if sync:
                     self.sync()
                 self._append(CLOSE)
@@ -269,6 +346,7 @@ class FileLog:
 
     def abandon(self) -> None:
         """Let the file go as it is. May be called twice."""
+        self._unmap()
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             self._disk.close(descriptor)
@@ -358,11 +436,14 @@ class FileLog:
                 raise
 
     def _go_on_in(self, new: NewLog) -> None:
+        self._unmap()
         old, self.descriptor = self.descriptor, new.file.keep()
         self._header = new.header
         self._seed = new.header.seed
         self.size = self._synced_to = new.end
         self._sequence = new.sequence
+        self._allocated_to = 0
+        self._map_from = new.end + _MAP_AFTER_BYTES if self._is_mapped else sys.maxsize
         self.synced_position = self.position
         self._is_marked = False
         try:  # noqa: SIM105  # the lines of suppress could be interrupted, and the descriptor be lost

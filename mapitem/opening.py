@@ -11,7 +11,7 @@ import stat
 
 from mapitem.engine import Engine
 from mapitem.errors import LogCorrupt, NotAStore
-from mapitem.frames import Scan, corrupt, read_header, survey
+from mapitem.frames import Scan, corrupt, read_frame, read_header, survey
 from mapitem.log import FileLog
 from mapitem.newlog import NewFile, NewLog
 from mapitem.records import decode_record
@@ -46,10 +46,12 @@ def open_to_read(disk: Disk, path: str) -> tuple[Engine, FileLog]:
     raise AssertionError("the last try returns or raises")
 
 
-def open_to_write(disk: Disk, path: str, *, rewrite: bool) -> tuple[Engine, FileLog, WriterLock]:
+def open_to_write(
+    disk: Disk, path: str, *, rewrite: bool, mapped: bool = True
+) -> tuple[Engine, FileLog, WriterLock]:
     """The store in a file, which is created if it is missing, with what a crash left mended, under the writer's lock.
 
-    ``rewrite``: after an unclean end the log goes into a new file (R4).
+    ``rewrite``: after an unclean end the log goes into a new file (R4). ``mapped``: appends may go through a map.
     """
     is_new = not disk.exists(path)
     if is_new:
@@ -68,11 +70,11 @@ def open_to_write(disk: Disk, path: str, *, rewrite: bool) -> tuple[Engine, File
         engine = Engine()
         _remove_leftover(disk, path)
         if is_new and not disk.exists(path):
-            return engine, _create_log(disk, path), lock
+            return engine, _create_log(disk, path, mapped=mapped), lock
         opened = OpenedLog(disk, path, read_only=False)
         try:
             opened.load(engine)
-            return engine, opened.finish(rewrite=rewrite), lock
+            return engine, opened.finish(rewrite=rewrite, mapped=mapped), lock
         except BaseException:
             opened.close()
             raise
@@ -88,7 +90,7 @@ def _check_regular(disk: Disk, path: str) -> None:
         raise NotAStore(f"{path} is not a store: {reason}", path=path, reason=reason)
 
 
-def _create_log(disk: Disk, path: str) -> FileLog:
+def _create_log(disk: Disk, path: str, *, mapped: bool) -> FileLog:
     """A new, empty log in a file that is not there yet: created whole, or not at all (R6)."""
     new = NewLog(disk, path, None)
     try:
@@ -97,7 +99,7 @@ def _create_log(disk: Disk, path: str) -> FileLog:
         scan = Scan(disk, new.file.descriptor, new.header)
         for _ in scan:
             raise AssertionError("a new log has no records")
-        log = FileLog(disk, path, new.file.descriptor, new.header, scan)
+        log = FileLog(disk, path, new.file.descriptor, new.header, scan, mapped=mapped)
         new.file.keep()
         return log
     except BaseException:
@@ -169,16 +171,16 @@ class OpenedLog:
             reason = "it has a header and nothing more"
             raise NotAStore(f"{self._path} is not a store: {reason}", path=self._path, reason=reason)
 
-    def finish(self, *, rewrite: bool) -> FileLog:
+    def finish(self, *, rewrite: bool, mapped: bool) -> FileLog:
         """The log, ready for appending: what is torn is cut, and what is there is on the medium.
 
         The descriptor is the log's from now on, also if this fails.
         """
         scan = self._scan
-        log = FileLog(self._disk, self._path, self._descriptor, self._header, scan)
+        log = FileLog(self._disk, self._path, self._descriptor, self._header, scan, mapped=mapped)
         self._descriptor = -1
         try:
-            if not scan.closed or scan.reason is not None:
+            if not scan.is_clean:
                 self._mend(log, rewrite=rewrite or self._behind_tear > 0)
             elif scan.synced_to < scan.place:
                 # Closed without a sync: what this open shows must not vanish (R4).
@@ -191,13 +193,13 @@ class OpenedLog:
     def _mend(self, log: FileLog, *, rewrite: bool) -> None:
         """After an unclean end: cut what is torn, and put on the medium what this open will show (R2, R4)."""
         scan = self._scan
-        dropped = scan.size - scan.end
-        kept_in = self._keep_tail(log) if dropped else None
-        log.recovery = Recovery(dropped, scan.end, scan.reason, kept_in)
-        if dropped:
+        kept_in = self._keep_tail(log) if scan.torn_bytes else None
+        log.recovery = Recovery(scan.torn_bytes, scan.end, scan.reason, kept_in)
+        if scan.torn_bytes:
             from logging import getLogger
 
             getLogger("mapitem.log").warning("%s: dropped a torn tail: %r", self._path, log.recovery)
+        if scan.size > scan.end:
             log.cut()
         if rewrite:
             log.write_over()
@@ -210,7 +212,7 @@ class OpenedLog:
         path = f"{self._path}.cut-{scan.end}"
         try:
             with NewFile(self._disk, path, self._disk.mode(log.descriptor), beside=self._path) as copy:
-                self._disk.copy(log.descriptor, copy.descriptor, scan.end, scan.size)
+                self._disk.copy(log.descriptor, copy.descriptor, scan.end, scan.end + scan.torn_bytes)
                 copy.put_in_place()
         except OSError:
             return None
@@ -227,13 +229,25 @@ class OpenedLog:
     def unclean(self) -> Recovery | None:
         """What ``finish`` would have to mend, for those who only read."""
         scan = self._scan
-        if scan.closed and scan.reason is None:
+        if scan.is_clean:
             return None
-        return Recovery(scan.size - scan.end, scan.end, scan.reason, None)
+        return Recovery(scan.torn_bytes, scan.end, scan.reason, None)
 
     def has_grown(self) -> bool:
-        """Whether a writer elsewhere has been at the file since it was opened."""
-        return self._disk.size(self._descriptor) != self._scan.size
+        """Whether a writer elsewhere has been at the file since it was read.
+
+        Its size tells that, unless the writer had allocated ahead; then a record does, where there was none.
+        """
+        scan = self._scan
+        if self._disk.size(self._descriptor) != scan.size:
+            return True
+        if scan.reason is None:
+            return False
+        try:
+            read_frame(self._disk, self._descriptor, self._header, scan.end, b"")
+        except ValueError:
+            return False
+        return True
 
     def close(self) -> None:
         """Let the file go, unless it became a log's. May be called twice."""

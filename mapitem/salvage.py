@@ -12,7 +12,7 @@ from errno import EIO
 from typing import TYPE_CHECKING
 
 from mapitem.disk import Disk
-from mapitem.frames import BASE_END, CLOSE, FRAME_BYTES, HEADER_BYTES, FrameSearch, Header, read_frame
+from mapitem.frames import BASE_END, CLOSE, FRAME_BYTES, HEADER_BYTES, FrameSearch, Header, end_of_content, read_frame
 from mapitem.item import MOST_EVENTS, NEVER, make_item, row_number, row_times
 from mapitem.records import (
     ADD,
@@ -133,9 +133,11 @@ class Salvage:
         if not count:
             return False
         self._runs.append((run, run_offset, count))
-        if self._size > end:
-            self.gaps.append((end, self._size - end))
-        self.cut_bytes = max(0, promised - self._size)
+        # Zeros at the very end were allocated ahead, and never anything; what was promised there is not.
+        content_end = end_of_content(self._disk, self._descriptor, end, self._size)
+        if content_end > end:
+            self.gaps.append((end, content_end - end))
+        self.cut_bytes = max(0, promised - content_end)
         self.gave_up = search.gave_up
         # Blocks may have changed places; of two records with one number, the first was where it belongs.
         self._runs.sort()

@@ -77,7 +77,9 @@ class Store:
     ``sync`` or ``close``. ``clock`` returns seconds since 1970-01-01 UTC, ``identity`` is the ``created_by`` of what
     this store creates, ``limits`` bind writes. ``read_only`` opens a file as it is at this moment: no lock, nothing
     changed. ``compact_at`` says when the log is rewritten by itself: once it is over 4 MiB and this many times the
-    size of what is live; ``None`` for never.
+    size of what is live; ``None`` for never. ``mapped``: appends go through a map of the file's end, which is allocated
+    ahead, where the file system allows for it (ext4 and tmpfs on Linux); ``False`` makes each a plain write, which is
+    slower, and which no other program can turn into a signal by cutting the file short while it is open.
 
     A missing file is created. Raises ``StoreLocked`` if the file is open for writing elsewhere, ``NotAStore``,
     ``NewerFormat`` or ``LogCorrupt`` for a file that cannot be served (it is left as it is), ``OSError`` from the
@@ -113,6 +115,7 @@ class Store:
         limits: Limits | None = None,
         read_only: bool = False,
         compact_at: float | None = 1.6,
+        mapped: bool = True,
     ) -> None:
         if durability not in ("none", "process", "power"):
             raise ValueError(f"durability must be 'none', 'process' or 'power', not {shown(durability)}")
@@ -124,6 +127,8 @@ class Store:
             raise TypeError(f"limits must be Limits, not {shown(limits)}")
         if compact_at is not None and not (isinstance(compact_at, int | float) and compact_at > 1):
             raise ValueError(f"compact_at must be a number greater than 1, or None, not {shown(compact_at)}")
+        if not isinstance(mapped, bool):
+            raise TypeError(f"mapped must be a bool, not {shown(mapped)}")
         if read_only and path is None:
             raise ValueError("read_only needs a path: an empty store in memory would stay empty")
         self._durability = durability
@@ -152,7 +157,7 @@ class Store:
                 self._engine, self._log = open_to_read(self._disk, self._path)
             else:
                 self._engine, self._log, self._writer_lock = open_to_write(
-                    self._disk, self._path, rewrite=durability == "power"
+                    self._disk, self._path, rewrite=durability == "power", mapped=mapped
                 )
         try:
             self._compactor = Compactor(self._engine, self._log, self._watchers, compact_at)

@@ -334,7 +334,7 @@ def _judge_writing(log: bytes, path: Path, outcome: str, shown: str, dropped: in
             raise Finding("R2: the writer drops something else than the reader")
         if recovery and dropped:
             kept = Path(str(recovery.kept_in))
-            if kept.read_bytes() != log[recovery.offset :]:
+            if kept.read_bytes() != log[recovery.offset : recovery.offset + dropped]:
                 raise Finding("R2: what was cut was not kept")
             kept.unlink()
         store.map("new").set("k", {"written": "after"})

@@ -42,7 +42,8 @@ def read_log(path: Path) -> dict[str, Any]:
     if in_base or any(frame[2] > end for frame in later if frame is not None):
         raise ValueError(f"damaged at byte {end}")
     maps = {log_map["sid"]: log_map for log_map in log.maps.values()}
-    return {"clean": clean and end == len(data), "dropped_bytes": len(data) - end, "maps": maps, "events": log.events}
+    dropped_bytes = len(data[end:].rstrip(b"\0") if len(data) % 65536 == 0 else data[end:])
+    return {"clean": clean and end == len(data), "dropped_bytes": dropped_bytes, "maps": maps, "events": log.events}
 
 
 def whole_frame(data: bytes, place: int, seed: int) -> tuple[bytes, int, int] | None:

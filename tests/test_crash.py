@@ -11,7 +11,20 @@ from random import Random
 import pytest
 from crash.checks import KILL, POWER, Effort, Tally, check_opening, crash, live
 from crash.simdisk import KEPT, Fault, Medium, SimDisk
-from crash.workloads import LEVELS, PATH, WORKLOADS, Run, Step, around, forget, open_store, start, surroundings, view
+from crash.workloads import (
+    LEVELS,
+    PATH,
+    WORKLOADS,
+    Run,
+    Step,
+    around,
+    forget,
+    in_turn,
+    open_store,
+    start,
+    surroundings,
+    view,
+)
 
 from mapitem import Store, StoreFailed
 
@@ -85,7 +98,7 @@ def test_believes_no_sync_on_the_simulated_disk_after_one_that_failed() -> None:
 def test_holds_its_promises_whatever_a_crash_leaves(name: str, level: str) -> None:
     """P3, R1, R2, R5, M1: at each point of a workload, killed or cut off from power, once or several times in a row."""
     tally = Tally()
-    with around(name):
+    with around(name, mapped=in_turn(name, level)):
         run = start(name, level)
         most = 6 if name == "compaction by itself" else 14
         crash(run, tally, Random(20261123), Effort(samples=2, depth=3, deeper=0.01, most=most))
@@ -93,11 +106,12 @@ def test_holds_its_promises_whatever_a_crash_leaves(name: str, level: str) -> No
     assert tally.tried > 2 * len(run.disk.trace)
 
 
+@pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("level", LEVELS)
-def test_holds_its_promises_in_every_state_that_a_short_life_could_leave(level: str) -> None:
+def test_holds_its_promises_in_every_state_that_a_short_life_could_leave(level: str, mapped: bool) -> None:
     """P3: a map, three writes and a close, torn at every byte and with every subset of what was not synced."""
     tally = Tally()
-    with around("tiny"):
+    with around("tiny", mapped=mapped):
         run = start("tiny", level)
         crash(run, tally, Random(20261123), Effort(samples=20, thorough=True, depth=3, deeper=0.01, probe=0.1))
     print(f"{level!r}: {tally}")

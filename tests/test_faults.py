@@ -22,7 +22,7 @@ import pytest
 from crash.checks import Tally
 from crash.faults import CALLS, FAULTS, Planned, calls_of, every_fault, fail, interrupt, pairs_of_faults, plan_of
 from crash.simdisk import Fault, Medium, SimDisk
-from crash.workloads import LEVELS, PATH, WORKLOADS, Run, Step, around, forget, open_store, surroundings, view
+from crash.workloads import LEVELS, PATH, WORKLOADS, Run, Step, around, forget, in_turn, open_store, surroundings, view
 
 import mapitem
 from mapitem import Event, LogCorrupt, NotAStore, Store, StoreClosed, StoreFailed, StoreReadOnly
@@ -38,27 +38,28 @@ ROOMS = os.path.dirname(mapitem.__file__) + os.sep
 def test_survives_the_failure_of_each_call(name: str, level: str) -> None:
     """F1–F5: each call of a workload refused in turn, once and for good (of the long workloads, some of them)."""
     tally = Tally()
-    with around(name):
+    with around(name, mapped=in_turn(name, level)):
         plans = list(every_fault(name, level))
     step = max(1, len(plans) // 40)
     for plan in plans[:: step if step % 2 or step == 1 else step + 1]:
-        with around(name):
+        with around(name, mapped=in_turn(name, level)):
             fail(name, level, plan, tally, Random(1))
     print(f"{name} at {level!r}: {tally.tried} states after {len(plans[::step])} of {len(plans)} failures")
     assert tally.tried > 60
 
 
+@pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("level", LEVELS)
-def test_survives_the_failure_of_each_call_of_a_short_life(level: str) -> None:
+def test_survives_the_failure_of_each_call_of_a_short_life(level: str, mapped: bool) -> None:
     """F1–F5: all the calls of the shortest workload, refused in each way that their kind knows."""
     tally = Tally()
-    with around("tiny"):
+    with around("tiny", mapped=mapped):
         plans = list(every_fault("tiny", level))
     for plan in plans:
-        with around("tiny"):
+        with around("tiny", mapped=mapped):
             fail("tiny", level, plan, tally, Random(1))
     print(f"{level!r}: {tally.tried} states after {len(plans)} failures")
-    assert len(plans) > 90
+    assert len(plans) > (60 if mapped else 90)
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -66,10 +67,10 @@ def test_survives_the_failure_of_two_calls(name: str) -> None:
     """V2: pairs of failures drawn at random, often one soon after the other, as when undoing the first fails too."""
     tally = Tally()
     for level in LEVELS:
-        with around(name):
+        with around(name, mapped=in_turn(name, level)):
             plans = list(pairs_of_faults(name, level, Random(20261123), 12))
         for plan in plans:
-            with around(name):
+            with around(name, mapped=in_turn(name, level)):
                 fail(name, level, plan, tally, Random(1))
     print(f"{name}: {tally.tried} states")
 
@@ -82,7 +83,7 @@ def test_stays_in_step_whatever_line_is_interrupted(name: str) -> None:
     for offset, (level, raising) in enumerate(zip(LEVELS, exceptions, strict=True)):
         at = 1 + 3 * offset
         while True:
-            with surroundings(at, compact_from=300):
+            with surroundings(at, compact_from=300, mapped=level != "process"):
                 if not interrupt(name, level, at, raising, tally, Random(at)):
                     break
             at += 11
@@ -90,13 +91,14 @@ def test_stays_in_step_whatever_line_is_interrupted(name: str) -> None:
     assert tally.tried > 20
 
 
+@pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize(("level", "probe"), [("none", True), ("process", True), ("process", False), ("power", True)])
-def test_stays_in_step_at_each_line_of_a_write(level: str, probe: bool) -> None:
+def test_stays_in_step_at_each_line_of_a_write(level: str, probe: bool, mapped: bool) -> None:
     """F3, V2: the same at every single line of a plain write, with writes behind it or none."""
     tally = Tally()
     at = 1
     while True:
-        with surroundings(at):
+        with surroundings(at, mapped=mapped):
             if not interrupt("long set", level, at, KeyboardInterrupt, tally, Random(at), probe=probe):
                 break
         at += 1
@@ -109,7 +111,7 @@ def test_knows_a_failure_for_every_call_of_the_disk() -> None:
     made: set[str] = set()
     for name in WORKLOADS:
         for level in LEVELS:
-            with around(name):
+            with around(name, mapped=in_turn(name, level)):
                 made.update(calls_of(name, level))
     kinds = {"open_write", "remove", "set_mode"} | made
     assert kinds == FAULTS.keys()

@@ -421,6 +421,10 @@ class _FaultyDisk(Disk):
         super().write(descriptor, memoryview(data)[:written], offset)
         raise error
 
+    def allocate(self, descriptor: int, start: int, end: int) -> None:
+        """Refused, so that every append is a call that can fail."""
+        raise OSError(codes.EOPNOTSUPP, os.strerror(codes.EOPNOTSUPP))
+
     def sync(self, descriptor: int) -> None:
         self._faults._check_sync()
         super().sync(descriptor)

@@ -17,6 +17,7 @@ from mapitem.testing import ManualClock
 
 from .simdisk import Entry, Medium, SimDisk
 from .workloads import (
+    ALLOCATED_BYTES,
     LEVELS,
     NOW,
     PATH,
@@ -117,6 +118,8 @@ def _check_recovery(store: Store, left: bytes, disk: SimDisk, promise: Promise) 
         raise Finding(f"R5: recovery is {recovery} after an end that was {'un' if promise.unclean else ''}clean")
     if recovery is not None and recovery.dropped_bytes:
         cut = left[recovery.offset :]
+        if len(left) % ALLOCATED_BYTES == 0:
+            cut = cut.rstrip(b"\0")
         kept = disk.medium.files().get(recovery.kept_in or "")
         if len(cut) != recovery.dropped_bytes or kept != cut or not recovery.reason:
             raise Finding(f"R2: {recovery} for {len(cut)} bytes cut, of which {kept!r} were kept")
@@ -125,6 +128,8 @@ def _check_recovery(store: Store, left: bytes, disk: SimDisk, promise: Promise) 
 def _check_leftovers(disk: SimDisk, *, open_files: int) -> None:
     if len(disk.descriptors) != open_files:
         raise Finding(f"R8: {len(disk.descriptors)} descriptors open, not {open_files}")
+    if disk.windows:
+        raise Finding("R8: a part of a file is mapped before anything was written")
     if disk.exists(f"{PATH}.new"):
         raise Finding("R8: a temporary file is left")
 
@@ -217,7 +222,7 @@ def _crash(
 
 def _torn(entry: Entry, random: Random, thorough: bool) -> Iterator[Entry]:
     """A write that the process did not live to see done."""
-    if entry[0] != "write":
+    if entry[0] not in ("write", "mapped"):
         return
     kind, number, at, data = entry
     length = len(data)  # type: ignore[arg-type]
@@ -225,6 +230,9 @@ def _torn(entry: Entry, random: Random, thorough: bool) -> Iterator[Entry]:
         return
     for tear in range(1, length) if thorough else sorted({random.randrange(length) for _ in range(2)} - {0}):
         yield (kind, number, at, data[:tear])  # type: ignore[index]
+        if kind == "mapped":
+            # What copies bytes in memory need not begin at the beginning.
+            yield (kind, number, at + tear, data[tear:])  # type: ignore[index,operator]
 
 
 def _try(
@@ -268,7 +276,7 @@ def live(seed: int, tally: Tally, *, sessions: int = 6) -> None:
     Levels change from one opening to the next, and openings are crashed too. Raises the first ``Finding``.
     """
     random = Random(seed)
-    with surroundings(seed, compact_from=random.choice((None, 500, 1200))):
+    with surroundings(seed, compact_from=random.choice((None, 500, 1200)), mapped=True):
         compact_at = random.choice((None, 1.1, 1.6))
         medium, kind, promise, clock = Medium(), KILL, Promise(), ManualClock(now=NOW)
         models = [Model()]
@@ -278,6 +286,7 @@ def live(seed: int, tally: Tally, *, sessions: int = 6) -> None:
                 level = random.choice(LEVELS)
                 medium, place = _recover(medium, kind, promise, models, level, tally, random, story)
                 run = Run(SimDisk(medium), model=models[place], clock=clock, compact_at=compact_at)
+                run.mapped = random.random() < 0.7  # one session so, the next otherwise
                 _session(run, level, random, story)
                 _glance(run, tally, random)
                 medium, kind, promise = _random_crash(run, random)

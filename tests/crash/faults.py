@@ -54,6 +54,8 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     "sync": (Fault(errno.EIO), Fault(errno.ENOSPC)),
     "sync_directory": (Fault(errno.EIO),),
     "truncate": (Fault(errno.EIO),),
+    "allocate": (Fault(errno.ENOSPC), Fault(errno.EDQUOT, 0.5), Fault(errno.EOPNOTSUPP)),
+    "map": (Fault(errno.ENOMEM),),
     "create": (Fault(errno.ENOSPC), Fault(errno.EMFILE)),
     "replace": (Fault(errno.ENOSPC),),
     "remove": (Fault(errno.EIO),),
@@ -66,7 +68,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     "set_mode": (Fault(errno.EPERM),),
 }
 # What fails together for as long as a disk is full.
-FULL = ("write", "create")
+FULL = ("write", "create", "allocate")
 
 
 class Planned(NamedTuple):
@@ -248,6 +250,8 @@ class Trial(Run):
             raise Finding("F5: the lock is not released")
         if self.disk.descriptors:
             raise Finding(f"F5: {len(self.disk.descriptors)} descriptors are left open")
+        if self.disk.windows:
+            raise Finding("F5: a part of a file is left mapped")
         if self.disk.exists(f"{PATH}.new") and not any(kind == "remove" for kind, _ in self.disk.failed):
             raise Finding("R8: a temporary file is left")
 
@@ -596,4 +600,6 @@ def _check_interrupted(
         raise Finding("F5: the lock is not released")
     if len(run.disk.descriptors) > may_leak:
         raise Finding(f"F5: {len(run.disk.descriptors)} descriptors are left open")
+    if run.disk.windows:
+        raise Finding("F5: a part of a file is left mapped")
     check_opening(SimDisk(run.disk.medium.clone()), run.states, promise, kind=KILL, level=run.level)

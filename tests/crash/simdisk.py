@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from itertools import product
 from random import Random
 from typing import NamedTuple, TypeAlias
+from weakref import WeakSet
 
 from mapitem.disk import Disk
 
@@ -44,7 +45,7 @@ class Op(NamedTuple):
 class Node:
     """One file, by whatever names. ``cache`` is what reading gives, ``base`` what is on the medium under ``ops``."""
 
-    __slots__ = ("base", "cache", "number", "ops", "past")
+    __slots__ = ("allocated_to", "base", "cache", "number", "ops", "past")
 
     def __init__(self, number: int, content: bytes = b"") -> None:
         self.number = number
@@ -53,15 +54,19 @@ class Node:
         self.ops: list[Op] = []
         # What was cut away or written over: it may lie in freed blocks and come up again.
         self.past = b""
+        # Up to where pages can be written through a map for sure.
+        self.allocated_to = 0
 
     def clone(self) -> Node:
         other = Node(self.number)
         other.cache, other.base, other.past = self.cache, self.base, self.past
         other.ops = list(self.ops)
+        other.allocated_to = self.allocated_to
         return other
 
     def change(self, at: int, data: bytes | None) -> None:
         if data is None:
+            self.allocated_to = min(self.allocated_to, at)
             if at < len(self.cache):
                 self.past = self.cache + self.past[len(self.cache) :]
             self.cache = self.cache[:at].ljust(at, b"\0")
@@ -166,6 +171,17 @@ class Medium:
 
     def _do_write(self, number: int, at: int, data: bytes) -> None:
         self.nodes[number].change(at, data)
+
+    # Through a map it is a write like any other, but that it may be torn anywhere by the death of the process as well.
+    _do_mapped = _do_write
+
+    def _do_allocate(self, number: int, end: int) -> None:
+        """As a write of zeros behind the end: they or the size may arrive or not, and other bytes be there till then."""
+        node = self.nodes[number]
+        size = len(node.cache)
+        if end > size:
+            node.change(size, bytes(end - size))
+        node.allocated_to = max(node.allocated_to, end)
 
     def _do_truncate(self, number: int, size: int) -> None:
         self.nodes[number].change(size, None)
@@ -368,6 +384,31 @@ class Fault(NamedTuple):
     share: float = 0.0
 
 
+class SimWindow:
+    """A map of a part of a file. To touch what is not allocated is an error in the test, for it would be a SIGBUS."""
+
+    def __init__(self, disk: SimDisk, node: Node, start: int, end: int) -> None:
+        self._disk: SimDisk | None = disk
+        self._node = node
+        self._start = start
+        self._end = end
+        disk.windows.add(self)
+
+    def __setitem__(self, place: slice, data: bytes) -> None:
+        disk, node = self._disk, self._node
+        assert disk is not None, "SIGSEGV: written through a map that was let go"
+        first, last = self._start + place.start, self._start + place.stop
+        assert last - first == len(data), "not as many bytes as they replace"
+        assert self._start <= first < last <= self._end, "outside of the map"
+        assert last <= min(node.allocated_to, len(node.cache)), "SIGBUS: written through a map to what is not there"
+        disk._record("mapped", node.number, first, data)
+
+    def close(self) -> None:
+        if self._disk is not None:
+            self._disk.windows.discard(self)
+            self._disk = None
+
+
 class SimDisk(Disk):
     """``Disk`` over a ``Medium``. Everything that changes it goes into ``trace``; ``plan`` may make any call fail."""
 
@@ -381,6 +422,8 @@ class SimDisk(Disk):
         self.distrusted: set[int] = set()  # files of which a sync has failed
         self.retried: list[int] = []  # those of them that were synced again as if nothing had been
         self.descriptors: dict[int, Node] = {}
+        # A map that nobody holds on to any more is let go by itself.
+        self.windows: WeakSet[SimWindow] = WeakSet()
         self.read_only = False
         self._next = 1000
 
@@ -495,6 +538,25 @@ class SimDisk(Disk):
         node = self._node(descriptor)
         self._check("truncate", node.number, changes=True)
         self._record("truncate", node.number, size)
+
+    def allocate(self, descriptor: int, start: int, end: int) -> None:
+        node = self._node(descriptor)
+        assert start <= len(node.cache), "room is made for a hole"
+        fault = self._call("allocate", node.number, changes=True)
+        if fault is None:
+            self._record("allocate", node.number, end)
+            return
+        # One that fails may have made the file longer.
+        part = start + int((end - start) * fault.share)
+        if part > len(node.cache):
+            self._record("allocate", node.number, part)
+        _raise(fault)
+
+    def map(self, descriptor: int, start: int, end: int) -> SimWindow:
+        node = self._node(descriptor)
+        self._check("map", node.number)
+        assert end <= node.allocated_to, "mapped what is not allocated"
+        return SimWindow(self, node, start, end)
 
     def sync(self, descriptor: int) -> None:
         node = self._node(descriptor)

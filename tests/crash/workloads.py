@@ -26,6 +26,8 @@ from mapitem.testing import ManualClock
 from .simdisk import SimDisk
 
 Step: TypeAlias = tuple[Any, ...]
+# Instead of 64 KiB.
+ALLOCATED_BYTES = 64
 # By name of map: sid (None where it is not known), revision, created, updated, expires, items in order of their keys.
 State: TypeAlias = dict[str, tuple[Any, ...]]
 
@@ -250,8 +252,13 @@ class PretendedLock:
 
 
 @contextmanager
-def surroundings(seed: int = 0, *, compact_from: int | None = None, real_lock: bool = False) -> Iterator[None]:
-    """Everything random from a seed, no log messages, and small thresholds: a compaction goes on over many writes."""
+def surroundings(
+    seed: int = 0, *, compact_from: int | None = None, real_lock: bool = False, mapped: bool | None = None
+) -> Iterator[None]:
+    """Everything random from a seed, no log messages, and small thresholds: a compaction goes on over many writes.
+
+    ``mapped``: whether appends go through a map of a small part of the file (default: with every other seed).
+    """
     random = Random(seed)
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(os, "urandom", random.randbytes))
@@ -263,6 +270,10 @@ def surroundings(seed: int = 0, *, compact_from: int | None = None, real_lock: b
             "_WRITE_BYTES": 150,
             "_SYNC_BYTES": 600,
             "_COPY_BYTES": 256,
+            "ALLOCATED_BYTES": ALLOCATED_BYTES,
+            "_MAP_AFTER_BYTES": 0 if (seed % 2 == 1 if mapped is None else mapped) else 1 << 30,
+            "_LEAST_AHEAD_BYTES": 480,
+            "_MOST_AHEAD_BYTES": 640,
         }
         for name, value in thresholds.items():
             # A constant that another room imported is there as well.
@@ -329,6 +340,7 @@ class Run:
         self.path = path
         self.clock = clock if clock is not None else ManualClock(now=NOW)
         self.compact_at = compact_at
+        self.mapped = True
         self.store: Store | None = None
         self.level = "process"
         self.model = model if model is not None else Model()
@@ -408,9 +420,8 @@ class Run:
         self._mark(kill=here, power=here, exists=True, unclean=None)
 
     def open_it(self, **options: Any) -> Store:
-        store = open_store(
-            self.disk, self.path, clock=self.clock, durability=self.level, compact_at=self.compact_at, **options
-        )
+        about = {"clock": self.clock, "durability": self.level, "compact_at": self.compact_at, "mapped": self.mapped}
+        store = open_store(self.disk, self.path, **about, **options)
         store.on(Event, self.events.append)
         return store
 
@@ -648,10 +659,16 @@ def start(name: str, level: str) -> Run:
 
 
 @contextmanager
-def around(name: str, seed: int = 0, *, real_lock: bool = False) -> Iterator[None]:
+def around(name: str, seed: int = 0, *, real_lock: bool = False, mapped: bool | None = None) -> Iterator[None]:
     """The surroundings of the workload of that name."""
-    with surroundings(seed, compact_from=COMPACT_FROM if name == "compaction by itself" else None, real_lock=real_lock):
+    compact_from = COMPACT_FROM if name == "compaction by itself" else None
+    with surroundings(seed, compact_from=compact_from, real_lock=real_lock, mapped=mapped):
         yield
+
+
+def in_turn(name: str, level: str = "process") -> bool:
+    """Whether this workload goes through a map at this level: half of all do, each at some level."""
+    return (list(WORKLOADS).index(name) + LEVELS.index(level)) % 2 == 0
 
 
 def random_step(model: Model, random: Random, seconds: float) -> Step:
