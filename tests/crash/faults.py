@@ -362,13 +362,13 @@ class Trial(Run):
 
 
 def _unsound(disk: SimDisk) -> str | None:
-    """What is behind the last whole record of the log."""
+    """What is behind the last whole record of the log, but for zeros that could not be taken away again."""
     looking = SimDisk(disk.medium)
     descriptor = looking.open_read(PATH)
     scan = Scan(looking, descriptor, read_header(looking, descriptor, PATH))
     for _ in scan:
         pass
-    return scan.reason
+    return scan.reason if looking.read(descriptor, scan.size, scan.end).strip(b"\0") else None
 
 
 def fail(name: str | list[Step], level: str, faults: Sequence[Planned], tally: Tally, random: Random) -> int:
