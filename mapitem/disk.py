@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         """A part of a file that is mapped into memory; places in it count from where it begins."""
 
         def __setitem__(self, place: slice, data: bytes, /) -> None: ...
-        def close(self) -> None: ...
+        def close(self) -> None:
+            """May be called twice."""
 
 
 _COPY_BYTES = 1024 * 1024
@@ -54,17 +55,16 @@ _pwrite = getattr(os, "pwrite", _seek_and_write)
 _ALLOCATING = (b"ext4", b"tmpfs")
 
 
-def _promises_space(device: int) -> bool:
-    """Whether what is allocated on this device can be written for sure, as Linux tells of its mounts."""
+def _promises_space(device: int, mounts: bytes) -> bool:
+    """Whether what is allocated on this device can be written for sure; ``mounts`` is Linux's list of them."""
     number = b"%d:%d" % (os.major(device), os.minor(device))
-    with open("/proc/self/mountinfo", "rb") as mounts:
-        for line in mounts:
-            # 27 1 254:0 / /home rw,relatime shared:1 - ext4 /dev/vda rw,discard
-            mount, _, file_system = line.partition(b" - ")
-            if mount.split()[2] == number:
-                kind, _, options = file_system.split(maxsplit=2)
-                # With dax there is no page cache in between: writing a page writes to the medium.
-                return kind in _ALLOCATING and b"dax" not in options
+    for line in mounts.splitlines():
+        # 27 1 254:0 / /home rw,relatime shared:1 - ext4 /dev/vda rw,discard
+        mount, _, file_system = line.partition(b" - ")
+        if mount.split()[2] == number:
+            kind, _, options = file_system.split(maxsplit=2)
+            # With dax there is no page cache in between: the medium itself is mapped, and space is found at a fault.
+            return kind in _ALLOCATING and b"dax" not in options
     return False
 
 
@@ -146,9 +146,17 @@ class Disk:
 
         ``OSError`` if there is none, after which the file may be longer all the same, and where nobody can be sure.
         """
-        if not hasattr(os, "posix_fallocate") or not _promises_space(os.fstat(descriptor).st_dev):
+        if not hasattr(os, "posix_fallocate") or not _promises_space(os.fstat(descriptor).st_dev, self._mounts()):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         os.posix_fallocate(descriptor, start, end - start)
+
+    def _mounts(self) -> bytes:
+        """Linux's list of what is mounted; ``OSError`` on another system."""
+        descriptor = os.open("/proc/self/mountinfo", os.O_RDONLY)
+        try:
+            return b"".join(iter(lambda: os.read(descriptor, _COPY_BYTES), b""))
+        finally:
+            os.close(descriptor)
 
     def map(self, descriptor: int, start: int, end: int) -> Window:
         """The bytes from ``start``, a multiple of the page size, to ``end``, to be written to without a call.

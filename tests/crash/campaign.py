@@ -59,11 +59,11 @@ def failures(seed: int, figures: Figures) -> None:
     random = Random(f"failures {seed}")
     tally = Tally()
     name, level = _WORKLOADS[seed % len(_WORKLOADS)]
-    with around(name):
+    with around(name, mapped=seed % 2 == 0):
         plans = list(islice(every_fault(name, level), seed // len(_WORKLOADS) % 8, None, 8))
         pairs = list(pairs_of_faults(name, level, random, 25))
     for plan in plans + pairs:
-        with around(name):
+        with around(name, mapped=seed % 2 == 0):
             figures["calls that failed"] += fail(name, level, plan, tally, random)
     level = random.choice(LEVELS)
     with surroundings(seed, compact_from=500):

@@ -18,6 +18,7 @@ from threading import Thread
 from typing import Any
 
 import mapitem.compactor
+import mapitem.log
 from mapitem import Store
 from mapitem.disk import Disk
 from mapitem.testing import ManualClock
@@ -59,6 +60,12 @@ class KillingDisk(Disk):
             die()
         return written
 
+    def allocate(self, descriptor: int, start: int, end: int) -> None:
+        self._around("allocate", descriptor, start, end)
+
+    def map(self, descriptor: int, start: int, end: int) -> KillingWindow:
+        return KillingWindow(self, self._around("map", descriptor, start, end))
+
     def create(self, path: str, mode: int) -> int:
         return int(self._around("create", path, mode))
 
@@ -76,6 +83,31 @@ class KillingDisk(Disk):
 
     def remove(self, path: str) -> None:
         self._around("remove", path)
+
+
+class KillingWindow:
+    """A map of a part of the file; writing through it is one of the calls, and may be done by half as well."""
+
+    def __init__(self, disk: KillingDisk, window: Any) -> None:
+        self._disk = disk
+        self._window = window
+
+    def __setitem__(self, place: slice, data: bytes) -> None:
+        is_last = self._disk._is_last()
+        if is_last and self._disk._moment == "half":
+            # Whichever half: what copies bytes in memory need not begin at the beginning.
+            middle = place.start + len(data) // 2
+            if len(data) % 2:
+                self._window[place.start : middle] = data[: len(data) // 2]
+            else:
+                self._window[middle : place.stop] = data[len(data) // 2 :]
+        if not is_last or self._disk._moment == "after":
+            self._window[place] = data
+        if is_last:
+            die()
+
+    def close(self) -> None:
+        self._window.close()
 
 
 def die() -> None:
@@ -134,6 +166,7 @@ class Child:
 def main() -> None:
     order = json.loads(sys.argv[1])
     mapitem.compactor.COMPACT_FROM_BYTES = SMALL_LOG
+    mapitem.log._MAP_AFTER_BYTES = order["map_after"]
     if order["call"]:
         Store._disk = KillingDisk(order["call"], order["moment"])
     say("ready")
