@@ -103,8 +103,8 @@ class Scan:
 
     It stops at the end of the file, at the zeros that were allocated ahead there, or at the first bytes that are no
     whole record. Then ``end`` is where the last whole record ends, ``reason`` says what stopped it (``None`` at the end
-    or such zeros), ``torn_bytes`` how many bytes lie behind, but for zeros at the very end, and the other fields tell of
-    what was read. What a writer elsewhere appends meanwhile is read as well.
+    or such zeros), ``torn_bytes`` how many bytes lie behind, but for such zeros, and the other fields tell of what was
+    read. What a writer elsewhere appends meanwhile is read as well.
     """
 
     def __init__(self, disk: Disk, descriptor: int, header: Header) -> None:
@@ -205,7 +205,7 @@ class Scan:
 
 
 def end_of_content(disk: Disk, descriptor: int, start: int, end: int) -> int:
-    """Where the content of a file ends that has ``end`` bytes, the last record before ``start``, and maybe zeros ahead."""
+    """Where the content of a file of ``end`` bytes ends, whose last record ends at ``start``: before zeros ahead."""
     if end % ALLOCATED_BYTES:
         return end
     while end > start:

@@ -13,7 +13,17 @@ from contextlib import suppress
 from threading import Lock, RLock
 
 from mapitem.errors import StoreClosed, StoreFailed
-from mapitem.frames import ALLOCATED_BYTES, CLOSE, FRAME_BYTES, HEADER_BYTES, Header, Scan, corrupt, pack_frame, read_frame
+from mapitem.frames import (
+    ALLOCATED_BYTES,
+    CLOSE,
+    FRAME_BYTES,
+    HEADER_BYTES,
+    Header,
+    Scan,
+    corrupt,
+    pack_frame,
+    read_frame,
+)
 from mapitem.newlog import NewFile, NewLog
 from mapitem.records import decode_record, encoder, rough_size
 

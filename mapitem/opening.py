@@ -46,9 +46,7 @@ def open_to_read(disk: Disk, path: str) -> tuple[Engine, FileLog]:
     raise AssertionError("the last try returns or raises")
 
 
-def open_to_write(
-    disk: Disk, path: str, *, rewrite: bool, mapped: bool = True
-) -> tuple[Engine, FileLog, WriterLock]:
+def open_to_write(disk: Disk, path: str, *, rewrite: bool, mapped: bool = True) -> tuple[Engine, FileLog, WriterLock]:
     """The store in a file, which is created if it is missing, with what a crash left mended, under the writer's lock.
 
     ``rewrite``: after an unclean end the log goes into a new file (R4). ``mapped``: appends may go through a map.

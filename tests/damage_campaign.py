@@ -135,7 +135,9 @@ def _subject(name: str, level: Any, life: Life, closed: bool) -> Subject:
             states, log = [digest(store, clock)], path.read_bytes()
             for _ in life(store, clock):
                 before, log = log, path.read_bytes()
-                if log[: HEADER.size] != before[: HEADER.size]:  # a compaction: the new file never held the states before
+                if (
+                    log[: HEADER.size] != before[: HEADER.size]
+                ):  # a compaction: the new file never held the states before
                     older, older_states, states = before, states, []
                 states.append(digest(store, clock))
                 for map_ in all_maps(store, clock):

@@ -82,7 +82,6 @@ class SignallingDisk(Disk):
     def sync_directory(self, path: str) -> None:
         self._around("sync_directory", path)
 
-
     def map(self, descriptor: int, start: int, end: int) -> SignallingWindow:
         return SignallingWindow(self, super().map(descriptor, start, end))
 

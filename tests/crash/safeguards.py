@@ -741,8 +741,8 @@ SAFEGUARDS: list[Safeguard] = [
         "R4",
         (
             """
-              getLogger("mapitem.log").warning(…
-            - ….…cut()
+            - if scan.size > scan.end:
+            -     ….…cut()
             """,
         ),
         (_crashes("tiny", "process"),),

@@ -176,7 +176,7 @@ class Medium:
     _do_mapped = _do_write
 
     def _do_allocate(self, number: int, end: int) -> None:
-        """As a write of zeros behind the end: they or the size may arrive or not, and other bytes be there till then."""
+        """As a write of zeros behind the end: they or the size may not arrive, and other bytes be there till then."""
         node = self.nodes[number]
         size = len(node.cache)
         if end > size:
