@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmarks.runner import LOAD, Runner
 from benchmarks.workloads import WORKLOADS
 
-OWN = ("mapitem", "mapitem:memory", "mapitem:none")
+OWN = ("mapitem", "mapitem:memory", "mapitem:plain")
 LIMITS = ("dict", "sorteddict")
 RIVALS = (
     "leveldb",
@@ -24,7 +24,7 @@ RIVALS = (
 SYNCED = ("mapitem:power", "leveldb:sync", "lmdb:sync", "rocksdb:sync", "sqlite:full")
 
 # Not in every phase: with a million items these would take minutes to load, or tell nothing new.
-_FEW_ITEMS = ("mapitem:none", "cachetools", "diskcache", "redis", "fakeredis")
+_FEW_ITEMS = ("mapitem:plain", "cachetools", "diskcache", "redis", "fakeredis")
 _GROWING = ("readrandom", "readmissing", "scan100", "overwrite", "create", "delete", "cas", "feed100")
 _BY_VALUE = (LOAD, "readrandom", "readrandom_keys_only", "scan100", "overwrite", "update")
 _SIZES = ("memory", "open", "compact", "pauses", "growth")

@@ -21,7 +21,7 @@ from benchmarks.result import Result
 _STYLES: dict[str, tuple[str, str]] = {
     "mapitem": ("#d1002a", "o"),
     "mapitem:memory": ("#f08a9d", "o"),
-    "mapitem:none": ("#f6b8c3", "o"),
+    "mapitem:plain": ("#f6b8c3", "o"),
     "dict": ("#777777", "|"),
     "sorteddict": ("#222222", "|"),
     "leveldb": ("#1f77b4", "s"),

@@ -78,5 +78,8 @@ def summary(samples: Sequence[Sample], quiet: Times, clock: str) -> dict[str, An
 
 
 def quietest(samples: Sequence[Sample]) -> Times:
-    """The shortest spin of a run, on each clock."""
-    return Times(min(sample.spin.cpu for sample in samples), min(sample.spin.wall for sample in samples))
+    """The shortest spin of a run, on each clock; 0 for a run without samples, where nothing has to be scaled."""
+    return Times(
+        min((sample.spin.cpu for sample in samples), default=0.0),
+        min((sample.spin.wall for sample in samples), default=0.0),
+    )

@@ -201,6 +201,13 @@ def test_a_run_yields_json_tables_and_pictures(tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_without_pieces_has_its_figures_all_the_same(tmp_path: Path) -> None:
+    """A run of threads alone once ended in an error instead of figures, for want of a spin to scale by."""
+    plan = plans.OURS.chosen(("threads",))._replace(engines=("dict", "mapitem"), thread_engines=("mapitem",), items=10)
+    result = run(plan._replace(seconds=0.01, repeat=1), folder=tmp_path)
+    assert result.value("mapitem", "threads 4+1", "writes_s", 10)
+
+
 def test_the_verdict_is_that_of_the_figures() -> None:
     """A row is met if all its figures are within their bounds, and never if one was not measured."""
     met, missed, unknown = targets.Bound(1.0, 1.0), targets.Bound(1.1, 1.0), targets.Bound(1.0, None)

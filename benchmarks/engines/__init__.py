@@ -7,12 +7,12 @@ from pathlib import Path
 
 from benchmarks.engines.base import Engine
 
-OWN = ("mapitem", "mapitem:memory", "mapitem:none", "mapitem:power")
+OWN = ("mapitem", "mapitem:memory", "mapitem:plain", "mapitem:power")
 LIMITS = ("dict", "sorteddict")
 _CLASSES = {
     "mapitem": "own.MapItemProcess",
     "mapitem:memory": "own.MapItemMemory",
-    "mapitem:none": "own.MapItemNone",
+    "mapitem:plain": "own.MapItemPlain",
     "mapitem:power": "own.MapItemPower",
     "dict": "limits.Dict",
     "sorteddict": "limits.Sorted",

@@ -16,13 +16,15 @@ class MapItemProcess(Engine):
     packages = ("mapitem",)
     durability = "process: survives kill -9"
     level: Any = "process"
+    mapped = True
+    maps_file = True
     file: str | None = "store.mapitem"
 
     def open(self, **options: Any) -> None:
         if self.now is not time.time:
             options["clock"] = self.now
         path = None if self.file is None else self.folder / self.file
-        self.store = Store(path, durability=self.level, **options)
+        self.store = Store(path, durability=self.level, mapped=self.mapped, **options)
         self.map = self.store.map("bench")
 
     def close(self) -> None:
@@ -116,11 +118,14 @@ class MapItemMemory(MapItemProcess):
 
     durability = "none: memory"
     file = None
+    maps_file = False
 
 
-class MapItemNone(MapItemProcess):
-    durability = "none before sync or close"
-    level = "none"
+class MapItemPlain(MapItemProcess):
+    """Each record a system call, as it is on file systems that cannot promise the space for a map."""
+
+    mapped = False
+    maps_file = False
 
 
 class MapItemPower(MapItemProcess):
