@@ -49,8 +49,11 @@ _LONG_ARRAY = 1024
 _NONE_AT_ALL = -2
 # The byte before a string of less than 32 bytes, less its length.
 _FIXSTR = 0xA0
-# The bytes with which a container begins in msgpack. No value of fewer such bytes than the limit is nested too deep.
+# The bytes with which a container begins in msgpack, and the types of what it becomes.
 _CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+_NESTS = frozenset({dict, list})
+# Where the values are so long on average, in bytes, it is cheaper to look at them than at the bytes.
+_LONG_VALUES = 256
 
 
 _pack_head = _HEAD.pack
@@ -176,18 +179,26 @@ def _unpack_tail(row: bytes) -> tuple[str, dict[str, Any]]:
 
 def _is_too_deep(data: dict[str, Any], packed: bytes) -> bool:
     """Whether data, given also as it was packed, is nested deeper than any that the library writes."""
-    if len(packed) <= MAX_DEPTH or len(packed) - len(packed.translate(None, _CONTAINERS)) <= MAX_DEPTH:
+    if len(packed) <= MAX_DEPTH:
         return False
+    if len(data) < len(packed) // _LONG_VALUES and _NESTS.isdisjoint(map(type, data.values())):
+        return False
+    # No more containers than this are left to be found. Once they are too few to be so deep, the search is over: of a
+    # list of flat objects it sees the objects and not what is in them, a quarter of the time that 12 KiB take.
+    unseen = len(packed) - len(packed.translate(None, _CONTAINERS)) - 1
     level: list[Any] = [data]
-    for _ in range(MAX_DEPTH):
+    for depth in range(1, MAX_DEPTH + 1):
+        if depth + unseen <= MAX_DEPTH:
+            return False
         level = [
             value
             for container in level
             for value in (container.values() if type(container) is dict else container)
-            if type(value) is dict or type(value) is list
+            if type(value) in _NESTS
         ]
         if not level:
             return False
+        unseen -= len(level)
     return True
 
 

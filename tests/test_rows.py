@@ -20,6 +20,7 @@ from mapitem.item import (
     LAST_INSTANT,
     MOST_EVENTS,
     NEVER,
+    _is_too_deep,
     date_of,
     instant_of,
     is_instant,
@@ -363,6 +364,41 @@ def test_look_closely_at_deep_data_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     """G3: data that cannot be nested too deep is not walked to find that out."""
     monkeypatch.setattr("mapitem.item.encode_data", None)
     assert make_item("k", make_row(by="y" * 40, data={"a": "x" * 300})).data == {"a": "x" * 300}
+
+
+def depth_of(value: Any) -> int:
+    """By a plain definition: scalars are no level."""
+    if type(value) is dict:
+        return 1 + max(map(depth_of, value.values()), default=0)
+    return 1 + max(map(depth_of, value), default=0) if type(value) is list else 0
+
+
+# What stands beside the way down: containers of its own, and bytes that only look like some.
+beside = st.recursive(
+    st.sampled_from([None, 0x80, 0x9F9F, 0xDDDD, -1.5e-200, "ÀÜ" * 30, "a" * 300]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("aĀ", max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    levels=st.integers(1, 12) | st.integers(124, 133),
+    crossroads=st.dictionaries(st.integers(0, 132), st.tuples(st.lists(beside, max_size=3), st.integers(0, 200))),
+    by_list=st.lists(st.booleans(), min_size=1, max_size=3),
+    ending=st.sampled_from([None, {}, []]),
+)
+def test_tell_data_too_deep(
+    levels: int, crossroads: dict[int, tuple[list[Any], int]], by_list: list[bool], ending: Any
+) -> None:
+    """D1, G3: what is nested too deep is found whatever stands beside the way down, and nothing else is."""
+    data = ending
+    for level in range(levels):
+        others, empty = crossroads.get(level, ([], 0))
+        if by_list[level % len(by_list)] and level < levels - 1:
+            data = [*others, *([] for _ in range(empty)), data]
+        else:
+            data = {**{f"{number}": other for number, other in enumerate(others)}, "down": data, "all": [{}] * empty}
+    assert _is_too_deep(data, packb(data)) is (depth_of(data) > 128)
 
 
 @pytest.mark.parametrize("by", ["me", "y" * 40])
