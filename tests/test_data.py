@@ -808,6 +808,24 @@ def test_measure_small_data_without_encoding_it(map_: Map) -> None:
     assert calls.count == 0
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"text": "It is a long way to the sea. " * 400},
+        {"text": "Тридевять земель, тридесятое царство. " * 200},
+        {"rows": [{"id": number, "name": "Ada", "tags": ["x", None], "on": True} for number in range(200)]},
+    ],
+    ids=["long text", "text of two bytes a letter", "many objects"],
+)
+def test_measure_large_data_without_encoding_it(map_: Map, data: dict[str, Any]) -> None:
+    """D3: nor is data of which most is text, unless it is near the limit."""
+    assert 10_000 < json_bytes(data) < LIMIT
+    with JSONCalls() as calls:
+        map_.set("k", data)
+    assert calls.count == 0
+    assert map_["k"].data == data
+
+
 # ---------------------------------------------------------------- D4: copies
 
 

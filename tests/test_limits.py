@@ -7,6 +7,7 @@ import gc
 import json
 import pickle
 import sys
+import tracemalloc
 import weakref
 from contextlib import suppress
 from datetime import timedelta
@@ -27,6 +28,7 @@ from mapitem import (
     Limits,
 )
 from mapitem.limits import (
+    _json_bound,
     _weigh,
     check_given_ttl,
     check_if_match,
@@ -405,6 +407,107 @@ def test_weigh_levels() -> None:
     for levels in (1, 2, 3, 128):
         assert _weigh(nested(levels, 1, True), 10_000, levels) == levels
         assert _weigh(nested(levels, 1, True), 10_000, levels - 1) > 10_000 or levels == 1
+
+
+# For each kind of value the one with the longest JSON for what the bound knows of it.
+LONGEST: list[Any] = [
+    -(2**63), 2**64 - 1, 10_000, 9_999, -1_000, -999, -2.2250738585072014e-308, False, None,
+    "", "\0", "\x1f", '"', "\\", "\x7f", "é", "\u2028", "\U0010ffff", [], {},
+]  # fmt: skip
+
+
+@given(data=objects | st.dictionaries(st.text('\0\n"\\a', max_size=3), st.sampled_from(LONGEST)))
+@example(data={})
+@example(data={str(number): value for number, value in enumerate(LONGEST)})
+def test_bound_the_size_from_above(data: dict[str, Any]) -> None:
+    """D3: the bound that spares the making of JSON is never below the size of the JSON."""
+    assert size_of(data) <= _json_bound(data, 10**9)
+
+
+@pytest.mark.parametrize("value", LONGEST, ids=ascii)
+def test_bound_the_size_of_each_kind(value: Any) -> None:
+    """D3: by itself for each kind, in either container and as a key: what one leaves room for, another would need."""
+    for many in ([value] * 50, [[value]] * 50, {str(number): value for number in range(50)}):
+        assert size_of({"a": many}) <= _json_bound({"a": many}, 10**9)
+    if type(value) is str:
+        assert size_of({value: [{value: [1_000]}] * 50}) <= _json_bound({value: [{value: [1_000]}] * 50}, 10**9)
+
+
+texts = st.recursive(
+    st.text(st.characters(min_codepoint=0x23, max_codepoint=0x5B) | st.just("é") | st.just("😀"), max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("bä", max_size=3), inner, max_size=4),
+)
+
+
+@given(data=st.dictionaries(st.text("bä", max_size=3), texts, max_size=5))
+def test_bound_the_size_of_text_closely(data: dict[str, Any]) -> None:
+    """D3: of text that needs no escape the bound is the size, but for a comma at the end of each container."""
+
+    def containers(value: Any) -> int:
+        inner = value.values() if type(value) is dict else value if type(value) is list else ()
+        return (len(inner) > 0) + sum(map(containers, inner))
+
+    assert _json_bound(data, 10**9) == size_of(data) + containers(data)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [float("nan"), float("inf"), b"", (), {1: 2}, {b"": 2}, [set()], object(), "\ud800", {"\ud800": 1}, True + 1j],
+    ids=ascii,
+)
+def test_bound_no_size_of_bad_data(bad: object) -> None:
+    """D1, D3: bad data have no bound, wherever it stands: they are looked at more closely."""
+    for data in ({"a": bad}, {"a": [1, "x", bad]}, {"a": ["x"], "b": bad}, {"a": {"b": "x"}, "c": [[bad]]}):
+        assert _json_bound(data, 10**9) > 10**9
+
+
+def test_bound_levels() -> None:
+    """D1: data nested too deep have no bound; at the last level that may be they have."""
+    for leaf in (1, [], {}):
+        assert _json_bound({"a": nested(126, leaf, True)}, 10**9) < 10_000
+        assert _json_bound({"a": nested(126, leaf, False)}, 10**9) < 10_000
+    assert _json_bound({"a": nested(128, 1, True)}, 10**9) > 10**9
+
+
+def test_bound_what_is_shared_without_joining_it() -> None:
+    """D3: data that mention a long text often, or themselves, are given up before they take memory or time."""
+    long = "x" * 100_000
+    endless: list[Any] = []
+    endless += [endless, endless]
+    wide: Any = "x"
+    for _ in range(100):
+        wide = [wide] * 3
+    many = ["x"] * 1_000_000
+    tracemalloc.start()
+    try:
+        for data in ({"a": [long] * 1_000}, {"a": endless}, {"a": wide}, {"a": many}):
+            assert _json_bound(data, 163_840) > 163_840
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_bound_up_to_ten_times_the_limit() -> None:
+    """D3: with a bound between the limit and ten times the limit it is the JSON that decides, to the byte."""
+    for value in (1.5, 10_000, "\n", [1.5], {"k": "\n"}):
+        data = {"rows": [value] * 300}
+        size = size_of(data)
+        assert size < _json_bound(data, 10 * size) <= 10 * size
+        assert unpackb(encode_data(data, size)) == data
+        with pytest.raises(DataTooLarge) as caught:
+            encode_data(data, size - 1)
+        assert caught.value.size == size
+
+
+@pytest.mark.parametrize("value", ["a text", "tête", ["a text", 99], {"text": ["a text", None]}], ids=ascii)
+def test_measure_what_is_near_the_limit_alone(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    """D3: of data that is mostly text neither is the JSON made, nor is it looked at closely, whatever its size."""
+    monkeypatch.setattr("mapitem.limits._json_size", None)
+    monkeypatch.setattr("mapitem.limits._explain", None)
+    assert unpackb(encode_data({"a": value}, 16_384)) == {"a": value}
+    for count in (10, 100, 1_000, 3_000):
+        data = {"rows": [value] * count}
+        assert unpackb(encode_data(data, 2 * size_of(data))) == data
 
 
 def test_look_closely_up_to_ten_times_the_limit() -> None:
