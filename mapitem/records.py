@@ -76,15 +76,21 @@ def decode_record(payload: bytes, *, in_base: bool = False) -> tuple[Operation, 
             raise ValueError(f"an operation of kind {operation[0]}, which is unknown {where} the base")
         if not shape(operation):
             raise ValueError(f"an operation of kind {operation[0]} with fields of another shape")
-    for sign in _NO_NUMBERS:
-        # Rows are not decoded here, but for the few that look as if they held what no reader must be given.
-        if sign in payload and not all(is_row(row) for row in _rows(operations) if sign in row):
-            raise ValueError("an item with a float that is no number")
+    # Rows are not decoded here, but for the few that look as if they held what no reader must be given.
+    if _may_hold_no_number(payload) and not all(is_row(row) for row in _rows(operations) if _may_hold_no_number(row)):
+        raise ValueError("an item with a float that is no number")
     return operations
 
 
-# How the floats begin in msgpack that are not finite, and some that are.
-_NO_NUMBERS = (b"\xcb\x7f", b"\xcb\xff", b"\xca\x7f", b"\xca\xff")
+def _may_hold_no_number(packed: bytes) -> bool:
+    """Whether there are bytes with which a float begins in msgpack that is not finite; some that are finite do too."""
+    return _SIGN in packed.translate(_TO_SIGN)
+
+
+# A mark of a float and the first byte of its sign and exponent: two of the one and two of the other. With all four made
+# one, and nothing else left standing, to look for them costs less than half of what four searches do.
+_SIGN = b"\x01\x02"
+_TO_SIGN = bytes({0xCA: 1, 0xCB: 1, 0x7F: 2, 0xFF: 2}.get(byte, 0) for byte in range(256))
 
 
 def is_deeply_sound(operations: Iterable[Operation]) -> bool:
