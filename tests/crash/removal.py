@@ -211,6 +211,10 @@ def _call(check: Check) -> None:
         for parameter in inspect.signature(test).parameters:
             if parameter == "tmp_path":
                 arguments[parameter] = Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
+            elif parameter == "path":
+                arguments[parameter] = (
+                    f"{stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))}/log.mapitem"
+                )
             elif parameter == "monkeypatch":
                 arguments[parameter] = stack.enter_context(pytest.MonkeyPatch.context())
             elif parameter == "run":

@@ -598,7 +598,7 @@ SAFEGUARDS: list[Safeguard] = [
             -     self.…cut()
             """,
         ),
-        (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", True),),
+        (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", True, False),),
     ),
     Safeguard(
         "the cut before the mark of a clean end of what was interrupted",
@@ -610,7 +610,7 @@ SAFEGUARDS: list[Safeguard] = [
               if self._is_read_only:
             """,
         ),
-        (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", False),),
+        (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", False, False),),
     ),
     Safeguard(
         "the sync after a cut",
@@ -674,6 +674,157 @@ SAFEGUARDS: list[Safeguard] = [
             _test("test_signals.test_refuse_a_handler_that_interrupted_the_store", "set", "write", "before"),
             _test("test_signals.test_refuse_a_handler_that_interrupted_the_store", "close", "write", "before"),
         ),
+    ),
+    # ------------------------------------------------------------ maps
+    Safeguard(
+        "the map is let go before the file is cut",
+        "F1",
+        (
+            """
+            - self._unmap()
+              try:
+                  self._disk.truncate(…)
+                  self._disk.sync(…)
+            """,
+        ),
+        (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", True, True),),
+    ),
+    Safeguard(
+        "the map is let go before what was allocated is taken away",
+        "F1",
+        (
+            """
+              self._map_from = sys.maxsize
+            - self._unmap()
+            """,
+        ),
+        (_crashes("tiny", "power"),),
+    ),
+    Safeguard(
+        "the map of the old file is let go with it",
+        "M1",
+        (
+            """
+            - self._unmap()
+              old, self.descriptor = …
+            """,
+        ),
+        (_crashes("compaction by hand", "power"),),
+    ),
+    Safeguard(
+        "a map is let go with the file",
+        "F5, R8",
+        (
+            """
+            - self._unmap()
+              descriptor, self.descriptor = …
+            """,
+        ),
+        (_failures("tiny", "power"),),
+    ),
+    Safeguard(
+        "only what is allocated is mapped",
+        "F1",
+        (
+            """
+            - self._disk.allocate(self.descriptor, size, stop)
+            """,
+        ),
+        (_crashes("tiny", "power"),),
+    ),
+    Safeguard(
+        "an allocation that fails does not fail the write",
+        "F1",
+        (
+            """
+                  self._window = self._disk.map(…)
+            - except OSError:
+            + except NotImplementedError:
+            """,
+        ),
+        (_failures("tiny", "power"),),
+    ),
+    Safeguard(
+        "an allocation that failed is not tried at each write",
+        "F1",
+        (
+            """
+            - self._map_from = end + ahead
+            """,
+        ),
+        (_test("test_mapped.test_write_plainly_what_cannot_be_mapped", "allocate", errno.ENOSPC),),
+    ),
+    Safeguard(
+        "no map where a page that is allocated may still want space",
+        "F1",
+        (
+            """
+            - return kind in _ALLOCATING and b"dax" not in options
+            + return True
+            """,
+        ),
+        (
+            _test("test_mapped.test_map_only_where_space_is_promised", "xfs", "rw", False),
+            _test("test_mapped.test_map_only_where_space_is_promised", "ext4", "rw,dax=always", False),
+        ),
+    ),
+    Safeguard(
+        "what was allocated ahead is taken away before the mark of a clean end",
+        "R5",
+        (
+            """
+            - self._trim()
+              if sync:
+                  self.sync()
+            """,
+        ),
+        (_crashes("tiny", "power"),),
+    ),
+    Safeguard(
+        "a mark with zeros behind it is none",
+        "R5",
+        (
+            """
+            - return self.closed and self.end == self.size
+            + return self.closed and self.reason is None
+            """,
+        ),
+        (_test("test_mapped.test_take_a_mark_in_front_of_zeros_for_none"),),
+    ),
+    Safeguard(
+        "zeros are what was allocated ahead only where that ends",
+        "R2, G2",
+        (
+            """
+            - if end % ALLOCATED_BYTES:
+            + if False:
+            """,
+        ),
+        (_test("test_mapped.test_count_zeros_that_nobody_allocated"),),
+    ),
+    Safeguard(
+        "a reader looks again at what was no record",
+        "R7",
+        (
+            """
+            - if looked_at == self.end:
+            + if True:
+            """,
+        ),
+        (_test("test_mapped.test_read_what_a_writer_appends_meanwhile"),),
+    ),
+    Safeguard(
+        "a record where there was none tells of a writer",
+        "R7",
+        (
+            """
+              except ValueError:
+                  return False
+            - return True
+            + return False
+            """,
+        ),
+        (_test("test_mapped.test_read_beside_a_writer_whose_file_keeps_its_size"),),
     ),
     # ------------------------------------------------------------ closing and opening
     Safeguard(
