@@ -1032,7 +1032,7 @@ def table(found: Iterable[tuple[Safeguard, Sequence[Caught]]]) -> Iterator[str]:
 def _shortened(said: str | None) -> str:
     if said is None:
         return "**nothing**"
-    said = re.sub(r"\s+", " ", said)
+    said = re.sub(r"[\s\0-\x1f]+", " ", said)
     said = re.sub(r"(/[\w.-]+)+/", "…/", said).replace("|", "\\|")
     return said if len(said) <= 90 else said[:89] + "…"
 
