@@ -43,12 +43,17 @@ class Compactor:
         self._debt = 0
         # The one under way, which has to be told of every write.
         self.running: Compaction | None = None
+        # Whether the log that was replaced has to be given back yet, portion by portion.
+        self._is_releasing = False
         # How large the log is when a write has to look in at ``go_along``.
         self.look_from = COMPACT_FROM_BYTES if compact_at is not None else sys.maxsize
 
     def go_along(self, operations: Sequence[Operation]) -> None:
         """Do a share of compaction with a write, in proportion to its size. It never fails the write."""
         log = self._log
+        if self._is_releasing:
+            self._release()
+            return
         if self.running is None and not self._is_time():
             return
         try:
@@ -92,11 +97,19 @@ class Compactor:
             self.look_from = 0
 
     def step(self) -> bool:
-        """One step more; whether no compaction is under way any more."""
+        """One step more; whether no compaction is under way any more, and nothing left of the log before."""
         if self.running is not None:
             assert isinstance(self._log, FileLog)
             self._advance(self._log)
-        return self.running is None
+        elif self._is_releasing:
+            self._release()
+        return self.running is None and not self._is_releasing
+
+    def _release(self) -> None:
+        assert isinstance(self._log, FileLog)
+        if self._log.release():
+            self._is_releasing = False
+            self._look_as_at_first()
 
     def _advance(self, log: FileLog) -> int:
         """One step more; about how many bytes it wrote."""
@@ -120,6 +133,8 @@ class Compactor:
             log.adopt(compaction.new)
             self._forget_history()
             self.running = None
+            self._is_releasing = True
+            self.look_from = 0
         except BaseException as error:
             if compaction.new.file.placed:
                 # The places of the records are those of the old log: without them nobody must go on.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ if sys.platform == "darwin":
 
     def _sync_data(descriptor: int) -> None:
         fcntl(descriptor, F_FULLFSYNC)
+
+
+if sys.platform == "linux":
+    from fcntl import F_SETLEASE, F_UNLCK, F_WRLCK, fcntl
 
 
 def _seek_and_read(descriptor: int, length: int, offset: int, /) -> bytes:
@@ -171,6 +176,17 @@ class Disk:
         except ValueError as error:
             # Somebody else has cut the file since.
             raise OSError(errno.EINVAL, str(error)) from error
+
+    def is_forgotten(self, descriptor: int) -> bool:
+        """Whether the file has no name any more and nobody else has it open: then nobody will. ``False`` if unsure."""
+        if sys.platform == "linux":
+            with suppress(OSError):
+                if os.fstat(descriptor).st_nlink == 0:
+                    # Granted only to who is alone with the file, in all processes; given back at once.
+                    fcntl(descriptor, F_SETLEASE, F_WRLCK)
+                    fcntl(descriptor, F_SETLEASE, F_UNLCK)
+                    return True
+        return False
 
     def sync(self, descriptor: int) -> None:
         """Return once the file's content and size are on the medium, what was written through a map included.

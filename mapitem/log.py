@@ -43,10 +43,12 @@ _MAP_AFTER_BYTES = 8 * 1024
 _LEAST_AHEAD_BYTES = 32 * 1024
 _MOST_AHEAD_BYTES = 1024 * 1024
 
-
 # How long a thread waits, in seconds, to be woken by one that syncs, before it looks for itself: that one may have been
 # interrupted.
 _PATIENCE = 0.05
+
+# How much of a file that was replaced is given back at once.
+_RELEASE_BYTES = 1024 * 1024
 
 
 class MemoryLog:
@@ -154,6 +156,9 @@ class FileLog:
         self._is_syncing = False
         self._waiting: deque[tuple[int, Lock]] = deque()
         self._is_read_only = is_read_only
+        # The file that a new one took the place of, while there is something of it to give back, and how much.
+        self._replaced = -1
+        self._replaced_bytes = 0
 
     # ------------------------------------------------------------ writing
 
@@ -357,6 +362,7 @@ class FileLog:
     def abandon(self) -> None:
         """Let the file go as it is. May be called twice."""
         self._unmap()
+        self._close_replaced()
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             self._disk.close(descriptor)
@@ -415,6 +421,7 @@ class FileLog:
             new.flush()
             new.file.put_in_place()
             self._go_on_in(new)
+            self._close_replaced()
         finally:
             new.discard()
 
@@ -447,7 +454,9 @@ class FileLog:
 
     def _go_on_in(self, new: NewLog) -> None:
         self._unmap()
-        old, self.descriptor = self.descriptor, new.file.keep()
+        self._close_replaced()
+        self._replaced_bytes = self.size
+        self._replaced, self.descriptor = self.descriptor, new.file.keep()
         self._header = new.header
         self._seed = new.header.seed
         self.size = self._synced_to = new.end
@@ -456,10 +465,30 @@ class FileLog:
         self._map_from = new.end + _MAP_AFTER_BYTES if self._is_mapped else sys.maxsize
         self.synced_position = self.position
         self._is_marked = False
-        try:  # noqa: SIM105  # the lines of suppress could be interrupted, and the descriptor be lost
-            self._disk.close(old)
-        except OSError:
-            pass  # what it held is in the new one
+        if self._replaced_bytes <= _RELEASE_BYTES or not self._disk.is_forgotten(self._replaced):
+            self._close_replaced()
+
+    def release(self) -> bool:
+        """Give back a portion of the file that was replaced, and say whether nothing is left of it.
+
+        Whoever closes a file last waits until all of its space is free, a millisecond for each MiB. Cut bit by bit is
+        only what nobody else has open and no name leads to: others read on in theirs, also while they are at it (R7).
+        """
+        if self._replaced_bytes > _RELEASE_BYTES:
+            self._replaced_bytes -= _RELEASE_BYTES
+            with suppress(OSError):
+                self._disk.truncate(self._replaced, self._replaced_bytes)
+                return False
+        self._close_replaced()
+        return True
+
+    def _close_replaced(self) -> None:
+        descriptor, self._replaced, self._replaced_bytes = self._replaced, -1, 0
+        if descriptor >= 0:
+            try:  # noqa: SIM105  # the lines of suppress could be interrupted, and the descriptor be lost
+                self._disk.close(descriptor)
+            except OSError:
+                pass  # what it held is in the new one
 
     def copy_to(self, target: str, lock: AbstractContextManager[object]) -> None:
         """Copy the log as it is now into a new file, whole and marked as cleanly closed (M5).

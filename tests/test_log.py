@@ -577,7 +577,8 @@ def test_interrupt_what_follows_a_rename(log: FileLog, disk: Recorder, path: str
     assert isinstance(log.failed, KeyboardInterrupt)
     assert log.descriptor in disk.open - {old}
     assert read_header(disk, log.descriptor, path).seed == seed.seed
-    disk.close(old)
+    log.abandon()
+    assert disk.open == set()
 
 
 def test_begin_a_log_elsewhere(log: FileLog, disk: Recorder, path: str) -> None:

@@ -558,6 +558,11 @@ class SimDisk(Disk):
         assert end <= node.allocated_to, "mapped what is not allocated"
         return SimWindow(self, node, start, end)
 
+    def is_forgotten(self, descriptor: int) -> bool:
+        node = self._node(descriptor)
+        has_name = any(self.medium.find(name) is node for name in self.medium.names)
+        return not has_name and sum(other is node for other in self.descriptors.values()) == 1
+
     def sync(self, descriptor: int) -> None:
         node = self._node(descriptor)
         if node.number in self.distrusted:
