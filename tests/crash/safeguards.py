@@ -521,14 +521,30 @@ SAFEGUARDS: list[Safeguard] = [
         (
             """
             - reached, end = self.position, …
+              self._is_syncing = True
               try:
                   self._disk.sync(self.…descriptor)
               except OSError as error:
                   raise self.fail(error) from error
+              finally:
+                  self._is_syncing = False
             + reached, end = self.position, …
             """,
         ),
         (_test("test_group_commit.test_cover_with_a_sync_what_came_before_it_only"),),
+    ),
+    Safeguard(
+        "who waited for somebody else's sync sees whether it was for him, too",
+        "P1 P4",
+        (
+            """
+              self._wait(position)
+            - if self.synced_position >= position and self.failed is None:
+            -     return
+            + return
+            """,
+        ),
+        (_test("test_group_commit.test_share_one_sync_among_all_that_wait"),),
     ),
     Safeguard(
         "events are told of what is on the medium",
@@ -645,6 +661,8 @@ SAFEGUARDS: list[Safeguard] = [
               except OSError as error:
             -     raise self.fail(error) from error
             +     raise
+              finally:
+                  self._is_syncing = False
               self.synced_position = reached
             """,
         ),
