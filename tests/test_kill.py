@@ -25,5 +25,5 @@ def test_file_is_whole_after_each_of_many_kills(tmp_path: Path, level: str) -> N
     assert campaign.figures["killed from outside"] > 1
     assert campaign.figures["killed by itself"] > 1
     assert campaign.figures["feeds that begin anew"] > 5
-    if sys.platform == "linux":
+    if sys.platform == "linux" and level != "power":
         assert campaign.figures["zeros allocated ahead"] > 0

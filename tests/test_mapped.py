@@ -28,7 +28,7 @@ from test_processes import fork, idle_child, in_child, open_files
 
 import mapitem.disk
 import mapitem.log
-from mapitem import LogCorrupt, NotAStore, Store
+from mapitem import LogCorrupt, NotAStore, Store, StoreFailed
 from mapitem.disk import Disk
 from mapitem.frames import ALLOCATED_BYTES, CLOSE, FRAME_BYTES, HEADER_BYTES, Header, pack_frame
 from mapitem.log import FileLog
@@ -196,7 +196,7 @@ def test_write_plainly_what_is_large(log: FileLog, disk: MapRecorder, path: str)
 
 
 def test_write_plainly_when_told_so(tmp_path: Path) -> None:
-    """``mapped=False``: every append is a write, and the file ends with its last record at any moment."""
+    """``mapped=False``, and ``"power"``: every append is a write, and the file ends with its last record at any moment."""
     disk = MapRecorder()
 
     class Simulated(Store):
@@ -212,6 +212,11 @@ def test_write_plainly_when_told_so(tmp_path: Path) -> None:
     with Simulated(tmp_path / "store") as store:
         store.map("m").set("a", {})
         assert {"allocate", "map", "assign"} <= set(disk.calls)
+    disk.calls.clear()
+    with Simulated(tmp_path / "store", durability="power") as store:
+        # To wait for a page that is being synced, with the interpreter's lock held, costs more than the map saves.
+        store.map("m").set("a", {})
+        assert not {"allocate", "map", "assign"} & set(disk.calls)
     for wrong in (None, 1, "no"):
         with pytest.raises(TypeError, match="mapped must be a bool"):
             Store(mapped=wrong)  # type: ignore[arg-type]
@@ -457,6 +462,19 @@ def test_let_go_even_if_the_zeros_stay(log: FileLog, disk: MapRecorder, path: st
     assert (again.recovery.dropped_bytes, os.path.getsize(path)) == (0, again.size)
     again.close(sync=True)
     assert stored(path)[0] == [1]
+
+
+def test_let_the_map_go_with_a_log_that_failed(path: str) -> None:
+    """F5: what is in doubt takes no more writes, and is let go, map and all."""
+    disk = MapRecorder()
+    log = open_log(disk, path)
+    log.append(MAP_RECORD)
+    assert len(disk.mapped) == 1
+    disk.refused["sync"] = OSError(errno.EIO, "no")
+    for attempt in (log.sync, lambda: log.append(record(1)), lambda: log.close(sync=True)):
+        with pytest.raises(StoreFailed):
+            attempt()
+    assert (disk.open, disk.mapped) == (set(), [])
 
 
 def test_map_the_new_file_after_a_compaction(log: FileLog, disk: MapRecorder, path: str) -> None:

@@ -82,25 +82,6 @@ class SignallingDisk(Disk):
     def sync_directory(self, path: str) -> None:
         self._around("sync_directory", path)
 
-    def map(self, descriptor: int, start: int, end: int) -> SignallingWindow:
-        return SignallingWindow(self, super().map(descriptor, start, end))
-
-
-class SignallingWindow:
-    """A map of a part of the file; writing through it counts as a ``write``."""
-
-    def __init__(self, disk: SignallingDisk, window: Any) -> None:
-        self._disk = disk
-        self._window = window
-
-    def __setitem__(self, place: slice, data: bytes) -> None:
-        self._disk._raise("write", "before")
-        self._window[place] = data
-        self._disk._raise("write", "after")
-
-    def close(self) -> None:
-        self._window.close()
-
 
 class Scene:
     """A store with some items, in which the signal will come at one place of a call."""
