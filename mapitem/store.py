@@ -79,8 +79,8 @@ class Store:
     changed. ``compact_at`` says when the log is rewritten by itself: once it is over 4 MiB and this many times the
     size of what is live; ``None`` for never. ``mapped``: appends go through a map of the file's end, which is allocated
     ahead, where the file system allows for it (ext4 and tmpfs on Linux), and unless they wait for the disk
-    (``"power"``); ``False`` makes each a plain write, which is slower, and which no other program can turn into a signal
-    by cutting the file short while it is open.
+    (``"power"``); ``False`` makes each a plain write, which is slower, and which no other program can turn into a
+    signal by cutting the file short while it is open.
 
     A missing file is created. Raises ``StoreLocked`` if the file is open for writing elsewhere, ``NotAStore``,
     ``NewerFormat`` or ``LogCorrupt`` for a file that cannot be served (it is left as it is), ``OSError`` from the
@@ -157,8 +157,8 @@ class Store:
                 self._write_refusal = (StoreReadOnly, "the store was opened with read_only=True")
                 self._engine, self._log = open_to_read(self._disk, self._path)
             else:
-                # No map at "power": to write to a page that another thread's fsync is writing out waits for the disk, in
-                # the middle of an assignment that keeps the interpreter's lock. With 16 threads it cost half the writes.
+                # No map at "power": to write to a page that another thread's fsync is writing out waits for the
+                # disk, and keeps the interpreter's lock meanwhile. With 16 threads it cost half of the writes.
                 is_power = durability == "power"
                 self._engine, self._log, self._writer_lock = open_to_write(
                     self._disk, self._path, rewrite=is_power, mapped=mapped and not is_power
