@@ -196,7 +196,7 @@ def test_write_plainly_what_is_large(log: FileLog, disk: MapRecorder, path: str)
 
 
 def test_write_plainly_when_told_so(tmp_path: Path) -> None:
-    """``mapped=False``, and ``"power"``: every append is a write, and the file ends with its last record at any time."""
+    """``mapped=False``, and ``"power"``: every append is a write, and the file ends with its last record always."""
     disk = MapRecorder()
 
     class Simulated(Store):
