@@ -46,10 +46,11 @@ def open_to_read(disk: Disk, path: str) -> tuple[Engine, FileLog]:
     raise AssertionError("the last try returns or raises")
 
 
-def open_to_write(disk: Disk, path: str, *, rewrite: bool, mapped: bool = True) -> tuple[Engine, FileLog, WriterLock]:
+def open_to_write(disk: Disk, path: str, *, at_power: bool, ahead: bool = True) -> tuple[Engine, FileLog, WriterLock]:
     """The store in a file, which is created if it is missing, with what a crash left mended, under the writer's lock.
 
-    ``rewrite``: after an unclean end the log goes into a new file (R4). ``mapped``: appends may go through a map.
+    ``at_power``: every write will wait for the disk, and after an unclean end the log goes into a new file (R4).
+    ``ahead``: space may be allocated ahead, and mapped where no write waits.
     """
     is_new = not disk.exists(path)
     if is_new:
@@ -68,11 +69,11 @@ def open_to_write(disk: Disk, path: str, *, rewrite: bool, mapped: bool = True) 
         engine = Engine()
         _remove_leftover(disk, path)
         if is_new and not disk.exists(path):
-            return engine, _create_log(disk, path, mapped=mapped), lock
+            return engine, _create_log(disk, path, at_power=at_power, ahead=ahead), lock
         opened = OpenedLog(disk, path, read_only=False)
         try:
             opened.load(engine)
-            return engine, opened.finish(rewrite=rewrite, mapped=mapped), lock
+            return engine, opened.finish(at_power=at_power, ahead=ahead), lock
         except BaseException:
             opened.close()
             raise
@@ -88,7 +89,7 @@ def _check_regular(disk: Disk, path: str) -> None:
         raise NotAStore(f"{path} is not a store: {reason}", path=path, reason=reason)
 
 
-def _create_log(disk: Disk, path: str, *, mapped: bool) -> FileLog:
+def _create_log(disk: Disk, path: str, *, at_power: bool, ahead: bool) -> FileLog:
     """A new, empty log in a file that is not there yet: created whole, or not at all (R6)."""
     new = NewLog(disk, path, None)
     try:
@@ -97,7 +98,7 @@ def _create_log(disk: Disk, path: str, *, mapped: bool) -> FileLog:
         scan = Scan(disk, new.file.descriptor, new.header)
         for _ in scan:
             raise AssertionError("a new log has no records")
-        log = FileLog(disk, path, new.file.descriptor, new.header, scan, mapped=mapped)
+        log = FileLog(disk, path, new.file.descriptor, new.header, scan, ahead=ahead, mapped=ahead and not at_power)
         new.file.keep()
         return log
     except BaseException:
@@ -169,17 +170,19 @@ class OpenedLog:
             reason = "it has a header and nothing more"
             raise NotAStore(f"{self._path} is not a store: {reason}", path=self._path, reason=reason)
 
-    def finish(self, *, rewrite: bool, mapped: bool) -> FileLog:
+    def finish(self, *, at_power: bool, ahead: bool) -> FileLog:
         """The log, ready for appending: what is torn is cut, and what is there is on the medium.
 
         The descriptor is the log's from now on, also if this fails.
         """
         scan = self._scan
-        log = FileLog(self._disk, self._path, self._descriptor, self._header, scan, mapped=mapped)
+        log = FileLog(
+            self._disk, self._path, self._descriptor, self._header, scan, ahead=ahead, mapped=ahead and not at_power
+        )
         self._descriptor = -1
         try:
             if not scan.is_clean:
-                self._mend(log, rewrite=rewrite or self._behind_tear > 0)
+                self._mend(log, rewrite=at_power or self._behind_tear > 0)
             elif scan.synced_to < scan.place:
                 # Closed without a sync: what this open shows must not vanish (R4).
                 log.settle()

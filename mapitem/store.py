@@ -157,11 +157,8 @@ class Store:
                 self._write_refusal = (StoreReadOnly, "the store was opened with read_only=True")
                 self._engine, self._log = open_to_read(self._disk, self._path)
             else:
-                # No map at "power": to write to a page that another thread's fsync is writing out waits for the
-                # disk, and keeps the interpreter's lock meanwhile. With 16 threads it cost half of the writes.
-                is_power = durability == "power"
                 self._engine, self._log, self._writer_lock = open_to_write(
-                    self._disk, self._path, rewrite=is_power, mapped=mapped and not is_power
+                    self._disk, self._path, at_power=durability == "power", ahead=mapped
                 )
         try:
             self._compactor = Compactor(self._engine, self._log, self._watchers, compact_at)

@@ -117,7 +117,7 @@ def path(tmp_path: Path) -> str:
 
 
 def open_log(disk: Disk, path: str, *, rewrite: bool = False) -> FileLog:
-    _, log, lock = open_to_write(disk, path, rewrite=rewrite)
+    _, log, lock = open_to_write(disk, path, at_power=rewrite)
     lock.release()
     return log
 

@@ -92,7 +92,7 @@ class RecordedWindow:
 
 def open_log(disk: Disk, path: str, *, rewrite: bool = False, map_after: int = 0) -> FileLog:
     """A log that maps after so many bytes."""
-    with mock.patch.object(mapitem.log, "_MAP_AFTER_BYTES", map_after):
+    with mock.patch.object(mapitem.log, "_AHEAD_AFTER_BYTES", map_after):
         return open_plainly(disk, path, rewrite=rewrite)
 
 
@@ -112,7 +112,7 @@ def path(tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Maps from the first record on."""
-    monkeypatch.setattr(mapitem.log, "_MAP_AFTER_BYTES", 0)
+    monkeypatch.setattr(mapitem.log, "_AHEAD_AFTER_BYTES", 0)
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_append_without_a_call(log: FileLog, disk: MapRecorder, path: str) -> No
 
 def test_begin_to_map_only_when_it_is_worth_it(disk: MapRecorder, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file to which little is written stays as small as that, and its first writes are plain."""
-    monkeypatch.setattr(mapitem.log, "_MAP_AFTER_BYTES", 8 * KIB)
+    monkeypatch.setattr(mapitem.log, "_AHEAD_AFTER_BYTES", 8 * KIB)
     log = open_log(disk, path, map_after=8 * KIB)
     first = log.size
     log.append(MAP_RECORD)
@@ -195,28 +195,46 @@ def test_write_plainly_what_is_large(log: FileLog, disk: MapRecorder, path: str)
     assert [number for number in dict.fromkeys(stored(path)[0])] == [1, 2, 3, 4, 5]
 
 
-def test_write_plainly_when_told_so(tmp_path: Path) -> None:
-    """``mapped=False``, and ``"power"``: every append is a write, and the file ends with its last record always."""
+def test_allocate_and_do_not_map_where_writes_wait(tmp_path: Path) -> None:
+    """P4: at ``"power"`` a page may be on its way to the disk; writes go into space that is there, but by calls."""
     disk = MapRecorder()
 
     class Simulated(Store):
         _disk = disk
 
-    with Simulated(tmp_path / "store", mapped=False) as store:
-        for number in range(500):
-            store.map("m").set(f"{number}", {"text": "x" * 100})
-            assert os.path.getsize(tmp_path / "store") == store._log.size
-        store.compact()
-        store.map("m").set("a", {})
-        assert not {"allocate", "map", "assign"} & set(disk.calls)
+    path = tmp_path / "store"
+    with Simulated(path, durability="power") as store:
+        map_ = store.map("m")
+        for number in range(2000):
+            map_.set(f"{number % 7}", {"text": "x" * 100})
+            assert os.path.getsize(path) % (64 * KIB) == 0
+        assert disk.calls.count("allocate") < 10
+        assert not {"map", "assign"} & set(disk.calls)
+        size = store._log.size
+    assert size < os.path.getsize(path) < size + 100
+    with Store(path) as store:
+        assert store.recovery is None
+        assert len(store.map("m")) == 7
+
+
+def test_write_plainly_when_told_so(tmp_path: Path) -> None:
+    """``mapped=False``: every append is a write, and the file ends with its last record always."""
+    disk = MapRecorder()
+
+    class Simulated(Store):
+        _disk = disk
+
+    for level in ("process", "power"):
+        with Simulated(tmp_path / "store", mapped=False, durability=level) as store:  # type: ignore[arg-type]
+            for number in range(500):
+                store.map("m").set(f"{number}", {"text": "x" * 100})
+                assert os.path.getsize(tmp_path / "store") == store._log.size
+            store.compact()
+            store.map("m").set("a", {})
+            assert not {"allocate", "map", "assign"} & set(disk.calls)
     with Simulated(tmp_path / "store") as store:
         store.map("m").set("a", {})
         assert {"allocate", "map", "assign"} <= set(disk.calls)
-    disk.calls.clear()
-    with Simulated(tmp_path / "store", durability="power") as store:
-        # To wait for a page that is being synced, with the interpreter's lock held, costs more than the map saves.
-        store.map("m").set("a", {})
-        assert not {"allocate", "map", "assign"} & set(disk.calls)
     for wrong in (None, 1, "no"):
         with pytest.raises(TypeError, match="mapped must be a bool"):
             Store(mapped=wrong)  # type: ignore[arg-type]
@@ -316,7 +334,7 @@ def test_take_away_what_was_allocated_in_vain(disk: MapRecorder, path: str) -> N
     log.append(MAP_RECORD)
     assert os.path.getsize(path) == log.size
     # And where not even that succeeds, the end takes it away.
-    log._map_from = 0
+    log._allocate_from = 0
     disk.refused["truncate"] = OSError(errno.EIO, "no")
     log.append(record(1))
     assert os.path.getsize(path) > log.size

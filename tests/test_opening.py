@@ -63,7 +63,7 @@ def path(tmp_path: Path) -> str:
 
 
 def opened_to_write(disk: Disk, path: str, *, rewrite: bool = False) -> tuple[Engine, FileLog]:
-    engine, log, lock = open_to_write(disk, path, rewrite=rewrite)
+    engine, log, lock = open_to_write(disk, path, at_power=rewrite)
     lock.release()
     return engine, log
 
@@ -100,7 +100,7 @@ def test_create_what_is_missing(disk: Watched, path: str) -> None:
 def test_make_no_directories(disk: Watched, tmp_path: Path) -> None:
     """R6: a directory that is missing is not made."""
     with pytest.raises(FileNotFoundError):
-        open_to_write(disk, str(tmp_path / "missing" / "log"), rewrite=False)
+        open_to_write(disk, str(tmp_path / "missing" / "log"), at_power=False)
     assert os.listdir(tmp_path) == []
 
 
@@ -117,7 +117,7 @@ def test_read_before_writing(disk: Watched, path: str) -> None:
 def test_make_no_lock_for_what_is_no_store(disk: Watched, path: str, content: bytes) -> None:
     """R6, R8: a foreign file is refused as it is, and no lock is left beside it."""
     Path(path).write_bytes(content)
-    for attempt in (lambda: open_to_write(disk, path, rewrite=False), lambda: open_to_read(disk, path)):
+    for attempt in (lambda: open_to_write(disk, path, at_power=False), lambda: open_to_read(disk, path)):
         with pytest.raises(NotAStore):
             attempt()
     assert (names(path), disk.open, Path(path).read_bytes()) == ([""], set(), content)
@@ -128,7 +128,7 @@ def test_name_what_is_no_file(disk: Watched, path: str, tmp_path: Path) -> None:
     fifo = str(tmp_path / "fifo")
     os.mkfifo(fifo)
     for where, reason in ((str(tmp_path), "it is a directory"), (fifo, "it is no regular file")):
-        for attempt in (open_to_read, lambda disk, path: open_to_write(disk, path, rewrite=False)):
+        for attempt in (open_to_read, lambda disk, path: open_to_write(disk, path, at_power=False)):
             with pytest.raises(NotAStore) as caught:
                 attempt(disk, where)
             assert (caught.value.path, caught.value.reason) == (where, reason)
@@ -165,7 +165,7 @@ def test_miss_what_another_removed_meanwhile(disk: Watched, path: str) -> None:
 
     disk.looks = [os.path.exists, remove]
     with pytest.raises(FileNotFoundError):
-        open_to_write(disk, path, rewrite=False)
+        open_to_write(disk, path, at_power=False)
     assert names(path) in ([], [".lock"])
     assert disk.open == set()
 
@@ -236,7 +236,7 @@ def test_refuse_a_whole_record_that_is_none_of_ours(
         if read_only:
             open_to_read(disk, path)
         else:
-            open_to_write(disk, path, rewrite=False)
+            open_to_write(disk, path, at_power=False)
     assert (caught.value.path, caught.value.offset) == (path, places[place])
     assert (caught.value.records_before, caught.value.records_after) == (place + 1, 0)
     assert (Path(path).read_bytes(), disk.open) == (before, set())
@@ -245,7 +245,7 @@ def test_refuse_a_whole_record_that_is_none_of_ours(
 def test_refuse_a_log_without_a_base(disk: Watched, path: str) -> None:
     """R6: a header alone is no store; records without the end of their base are a damaged one."""
     make(path)
-    for attempt in (lambda: open_to_write(disk, path, rewrite=False), lambda: open_to_read(disk, path)):
+    for attempt in (lambda: open_to_write(disk, path, at_power=False), lambda: open_to_read(disk, path)):
         with pytest.raises(NotAStore) as caught:
             attempt()
         assert caught.value.reason == "it has a header and nothing more"
@@ -287,7 +287,7 @@ def test_tell_damage_from_a_torn_tail(disk: Watched, path: str) -> None:
     assert (caught.value.offset, caught.value.records_before, caught.value.records_after) == (end, 3, 2)
     assert caught.value.reason != "the log ends within its base"
     with pytest.raises(LogCorrupt):
-        open_to_write(disk, path, rewrite=False)
+        open_to_write(disk, path, at_power=False)
     assert (Path(path).read_bytes(), names(path), disk.open) == (before, [""], set())
     damaged(path, end)
     _, log = open_to_read(disk, path)
@@ -371,7 +371,7 @@ def test_let_go_of_what_fails_in_the_end(disk: Watched, path: str) -> None:
 
     disk.sync = refuse  # type: ignore[method-assign]
     with pytest.raises(OSError, match="no sync"):
-        open_to_write(disk, path, rewrite=False)
+        open_to_write(disk, path, at_power=False)
     assert disk.open == set()
 
 
@@ -412,7 +412,7 @@ def test_leave_nothing_of_a_store_that_could_not_be_created(
     else:
         monkeypatch.setattr("mapitem.opening.Scan", refuse)
     with pytest.raises(OSError, match="full"):
-        open_to_write(disk, path, rewrite=False)
+        open_to_write(disk, path, at_power=False)
     assert disk.open == set()
     assert names(path) == ([] if failing == "put_in_place" else [""]) or names(path) == [
         ".lock",

@@ -712,7 +712,7 @@ SAFEGUARDS: list[Safeguard] = [
         "F1",
         (
             """
-              self._map_from = sys.maxsize
+              self._allocate_from = sys.maxsize
             - self._unmap()
             """,
         ),
@@ -767,7 +767,7 @@ SAFEGUARDS: list[Safeguard] = [
         "F1",
         (
             """
-            - self._map_from = end + ahead
+            - self._allocate_from = end + ahead
             """,
         ),
         (_test("test_mapped.test_write_plainly_what_cannot_be_mapped", "allocate", errno.ENOSPC),),
