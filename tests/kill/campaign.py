@@ -82,6 +82,7 @@ class File:
         # The sid that a map has in the store, by the one that it has in the oracle.
         self._sids: dict[str, str] = {}
         self._planted = b""
+        self._planted_at = 0
         self._generation: bytes | None = None
 
     def run(self, rounds: int) -> None:
@@ -155,6 +156,7 @@ class File:
             file.write(torn)
         # Zeros may pass for what was allocated ahead, and are dropped without a count then.
         self._planted = torn.rstrip(b"\0")
+        self._planted_at = len(data)
 
     # ------------------------------------------------------------ what must be there
 
@@ -263,8 +265,10 @@ class File:
         """Open the file once more to write, close it cleanly: then there is nothing to mend, and nothing lies about."""
         if not self._path.exists():
             return
-        # A process that was killed while it opened the file may have come to cut what was planted.
-        is_planted = len(self._planted) > 8 and self._path.read_bytes().rstrip(b"\0").endswith(self._planted)
+        # A process that was killed while it opened the file may have come to cut what was planted. What is left may end
+        # in the same bytes, where half of the last record was planted behind zeros.
+        content = self._path.read_bytes().rstrip(b"\0")
+        is_planted = len(content) > self._planted_at and content.endswith(self._planted) and bool(self._planted)
         with Store(self._path, clock=self._clock, durability=self._level) as store:  # type: ignore[arg-type]
             assert self._is_there(store, "")
             if is_planted:
