@@ -47,8 +47,9 @@ _NEVER_BYTES = NEVER.to_bytes(8, "big")
 _LONG_ARRAY = 1024
 # As a limit for lengths: not even 0 passes. (-1 would mean msgpack's own limit.)
 _NONE_AT_ALL = -2
-# The byte before a string of less than 32 bytes, less its length.
+# The byte before a string of less than 32 bytes, less its length; and what is in front of that string.
 _FIXSTR = 0xA0
+_FIRST_BYTES = _HEAD_BYTES + 1
 # The bytes with which a container begins in msgpack, and the types of what it becomes.
 _CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 _NESTS = frozenset({dict, list})
@@ -280,13 +281,18 @@ class MapItem:
         if data is None:
             row = self._row
             # Behind a short string, whose first byte says its length; the rest of the row would cost as much again.
-            packed = row[row[_HEAD_BYTES] - _FIXSTR + _HEAD_BYTES + 1 :]
+            start = row[_HEAD_BYTES] - _FIXSTR + _FIRST_BYTES
+            packed = row[start:]
             try:
                 # As ``unpack`` begins, without the call: a read is little more than this.
                 data = unpackb(packed, max_array_len=_LONG_ARRAY, max_bin_len=_NONE_AT_ALL, max_ext_len=_NONE_AT_ALL)
             except (ValueError, RecursionError):
                 data = None
-            if type(data) is not dict or not 0 < row[_HEAD_BYTES] - _FIXSTR < 32 or _is_too_deep(data, packed):
+            if (
+                type(data) is not dict
+                or not _FIRST_BYTES < start < _FIRST_BYTES + 32
+                or (len(packed) > MAX_DEPTH and _is_too_deep(data, packed))
+            ):
                 data = _unpack_tail(row)[1]
             if self._data is None:  # or another thread was faster, and its holder has that data already
                 self._data = data
