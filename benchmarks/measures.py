@@ -240,7 +240,7 @@ def _longest(other: Callable[[], object], busy: Callable[[], object]) -> tuple[i
     thread = threading.Thread(target=work)
     calls, longest = 0, 0.0
     thread.start()
-    while not done.is_set():
+    while not calls or not done.is_set():
         began = perf_counter()
         other()
         longest = max(longest, perf_counter() - began)
