@@ -76,7 +76,10 @@ class Compactor:
 
     def _is_time(self) -> bool:
         """Whether the log is as large as it may be; if not, at which size to look again."""
-        assert self._compact_at is not None
+        if self._compact_at is None:
+            # Looked all the same: what asked for it by hand was interrupted.
+            self._look_as_at_first()
+            return False
         live = self._engine.live_bytes
         longest = int(COMPACT_FROM_BYTES + self._compact_at * live)
         # What is live may be much less by then: look again before the log has grown by much.
@@ -108,8 +111,8 @@ class Compactor:
     def _release(self) -> None:
         assert isinstance(self._log, FileLog)
         if self._log.release():
-            self._is_releasing = False
             self._look_as_at_first()
+            self._is_releasing = False
 
     def _advance(self, log: FileLog) -> int:
         """One step more; about how many bytes it wrote."""

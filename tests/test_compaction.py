@@ -391,6 +391,18 @@ def test_shrink_after_most_of_a_large_store_is_gone(tmp_path: Path, monkeypatch:
         assert [map_.name for map_ in store.maps()] == ["small"]
 
 
+def test_go_on_after_an_interruption_of_what_was_asked_for_by_hand(tmp_path: Path) -> None:
+    """F3: a ``compact`` that was interrupted between two lines left the next write to look whether it was time for one.
+
+    With ``compact_at=None`` there is no such time, and the write failed by an assertion.
+    """
+    with Store(tmp_path / "store.mapitem", compact_at=None) as store:
+        store._compactor.look_from = 0
+        assert store.map("m").set("a", {}).revision == "0"
+        assert store._compactor.look_from == sys.maxsize
+        assert store._compactor.running is None
+
+
 @pytest.mark.parametrize("backing", ["memory", "file"])
 def test_never_compact_when_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backing: str) -> None:
     """M3, F2: ``compact_at=None`` keeps every event, also for writes that come while one is made by hand."""

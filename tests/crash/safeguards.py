@@ -724,7 +724,8 @@ SAFEGUARDS: list[Safeguard] = [
         (
             """
             - self._unmap()
-              old, self.descriptor = …
+              self._close_replaced()
+              self._replaced_bytes = …
             """,
         ),
         (_crashes("compaction by hand", "none"),),
@@ -735,6 +736,7 @@ SAFEGUARDS: list[Safeguard] = [
         (
             """
             - self._unmap()
+              self._close_replaced()
               descriptor, self.descriptor = …
             """,
         ),
