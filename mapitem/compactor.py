@@ -94,6 +94,10 @@ class Compactor:
         elif self.running is None:
             from mapitem.compaction import Compaction
 
+            if self._is_releasing:
+                # The disk may have no room for three.
+                log.release_all()
+                self._is_releasing = False
             self.running = Compaction(self._engine, log.begin())
             self._debt = 0
             # From now on every write has a share in it.

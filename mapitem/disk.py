@@ -66,8 +66,9 @@ def _promises_space(device: int, mounts: bytes) -> bool:
     for line in mounts.splitlines():
         # 27 1 254:0 / /home rw,relatime shared:1 - ext4 /dev/vda rw,discard
         mount, _, file_system = line.partition(b" - ")
-        if mount.split()[2] == number:
-            kind, _, options = file_system.split(maxsplit=2)
+        if mount.split(b" ")[2:3] == [number]:
+            fields = file_system.split(b" ")  # the one in the middle, the source, may be empty
+            kind, options = fields[0], fields[-1]
             # With dax there is no page cache in between: the medium itself is mapped, and space is found at a fault.
             return kind in _ALLOCATING and b"dax" not in options
     return False
@@ -75,6 +76,9 @@ def _promises_space(device: int, mounts: bytes) -> bool:
 
 class Disk:
     """The real one. Descriptors are the operating system's, offsets and sizes are in bytes."""
+
+    # A file, by device and number, and whether space can be promised there.
+    _asked_about: tuple[tuple[int, int], bool] = ((0, 0), False)
 
     def exists(self, path: str) -> bool:
         """Whether the name is taken, be it by a link that leads nowhere."""
@@ -151,7 +155,14 @@ class Disk:
 
         ``OSError`` if there is none, after which the file may be longer all the same, and where nobody can be sure.
         """
-        if not hasattr(os, "posix_fallocate") or not _promises_space(os.fstat(descriptor).st_dev, self._mounts()):
+        about = os.fstat(descriptor)
+        file = (about.st_dev, about.st_ino)
+        asked, may = self._asked_about
+        if asked != file:
+            # Once for a file, for where much is mounted the answer takes longer than the writes that it is for.
+            may = hasattr(os, "posix_fallocate") and _promises_space(about.st_dev, self._mounts())
+            self._asked_about = (file, may)
+        if not may:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         os.posix_fallocate(descriptor, start, end - start)
 

@@ -168,9 +168,15 @@ class FileLog:
         """Append one record and return its place. In the page cache when this returns, whole or not at all (F1)."""
         if self.failed is not None or self._is_marked or self._ragged:
             self._make_ready()
-        place = self.size
-        self._append(self._encode(operations))
-        return place
+        payload = self._encode(operations)
+        try:
+            return self._append(payload)
+        except OSError:
+            if self._replaced < 0:
+                raise
+            # What is left of the log before a compaction may be the very space that is missing.
+            self.release_all()
+            return self._append(payload)
 
     def _make_ready(self) -> None:
         self.check_usable()
@@ -179,7 +185,7 @@ class FileLog:
         if self._ragged:
             self.cut()
 
-    def _append(self, payload: bytes) -> None:
+    def _append(self, payload: bytes) -> int:
         place = self.size
         frame = pack_frame(payload, self._sequence, self._synced_to, self._seed)
         end = place + len(frame)
@@ -208,6 +214,7 @@ class FileLog:
         self._sequence += 1
         self.size = end
         self._ragged = False
+        return place
 
     def _allocate_ahead(self, end: int) -> bool:
         """Allocate what lies behind the last record, and map it; whether a record up to ``end`` may go through the map.
@@ -489,6 +496,10 @@ class FileLog:
                 return False
         self._close_replaced()
         return True
+
+    def release_all(self) -> None:
+        """Give back at once what is left of the file that was replaced."""
+        self._close_replaced()
 
     def _close_replaced(self) -> None:
         descriptor, self._replaced, self._replaced_bytes = self._replaced, -1, 0

@@ -6,6 +6,7 @@ of them; blocks are made small for that.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -28,6 +29,7 @@ import mapitem.log
 import mapitem.state
 from mapitem import HistoryCompacted, ItemAdded, MapNotFound, Store, StoreFailed
 from mapitem.disk import Disk
+from mapitem.log import FileLog
 from mapitem.testing import ManualClock
 from mapitem.testing.oracle import Oracle
 
@@ -852,3 +854,52 @@ def test_keep_the_files_mode(tmp_path: Path) -> None:
         finally:
             os.umask(before)
         assert path.stat().st_mode & 0o777 == 0o666
+
+
+class TightDisk(Disk):
+    """The real one, but full for as long as a log that was replaced takes its space."""
+
+    store: Store | None = None
+
+    def is_forgotten(self, descriptor: int) -> bool:
+        return True
+
+    def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
+        if self.store is not None and isinstance(self.store._log, FileLog) and self.store._log._replaced >= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(descriptor, data, offset)
+
+
+def test_need_no_space_that_the_log_before_still_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F1, M4: a full disk refused every write after a compaction, while the log that it replaced was held for later.
+
+    It was given back bit by bit with the writes that succeeded, and none did.
+    """
+    monkeypatch.setattr(mapitem.log, "_RELEASE_BYTES", KIB)
+    disk = TightDisk()
+
+    class Tight(Store):
+        _disk = disk
+
+    with Tight(tmp_path / "store.mapitem", compact_at=None, mapped=False) as store:
+        map_ = store.map("m")
+        for again in ("set", "compact"):
+            disk.store = None
+            for number in range(100):
+                map_.set("a", {"n": number, "": "x" * 200})
+            with store._lock:
+                store._compactor.begin()
+                while store._compactor.running is not None:
+                    store._compactor.step()
+            log = store._log
+            assert isinstance(log, FileLog)
+            assert log._replaced >= 0
+            disk.store = store
+            if again == "set":
+                map_.set("a", {"n": 100})
+            else:
+                store.compact()
+            assert log._replaced < 0
+            assert map_["a"].data["n"] in (99, 100)
+    with Store(tmp_path / "store.mapitem") as store:
+        assert store.recovery is None

@@ -265,6 +265,32 @@ def test_map_only_where_space_is_promised(kind: str, options: str, may: bool) ->
     assert not mapitem.disk._promises_space(os.makedev(8, 1), b"")
 
 
+def test_know_a_file_system_that_has_no_source() -> None:
+    """F1: ``mount -t tmpfs "" DIR`` leaves a field of the list empty, which once failed every write to the file."""
+    mounts = b"22 27 0:44 / /mnt rw,relatime - tmpfs  rw,size=40960k\n"
+    assert mapitem.disk._promises_space(os.makedev(0, 44), mounts)
+    assert not mapitem.disk._promises_space(os.makedev(0, 45), mounts + b"x\n\n1 2 0:45\n")
+
+
+def test_ask_for_the_mounts_once(path: str) -> None:
+    """Where a thousand file systems are mounted, to read their list at each allocation took longer than the writes."""
+
+    class Asked(Disk):
+        times = 0
+
+        def _mounts(self) -> bytes:
+            self.times += 1
+            return super()._mounts()
+
+    disk = Asked()
+    log = open_log(disk, path)
+    log.append(MAP_RECORD)
+    for number in range(5000):
+        log.append(record(number))
+    log.close(sync=False)
+    assert disk.times == 1
+
+
 def test_write_plainly_where_nothing_is_promised(path: str) -> None:
     """F1: on another file system, and where mounts cannot be asked for, a store is as it would be without maps."""
 
