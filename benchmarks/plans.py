@@ -71,14 +71,15 @@ OURS = Plan(
     (*OWN, *LIMITS, "mapitem:power"),
     tuple(WORKLOADS),
     100_000,
-    repeat=5,
-    values=(("1k", 10_000), ("12k", 1_000)),
+    repeat=4,
+    values=(("1k", 5_000), ("12k", 1_000)),
     sizes=(10_000, 100_000),
     size_engines=("mapitem", *LIMITS),
     opens=2,
-    calls=50_000,
+    calls=20_000,
     threads=((4, 1),),
     syncs=(1, 16),
+    expire_engines=("mapitem",),
     seconds=0.3,
 )
 
