@@ -353,7 +353,7 @@ _new = object.__new__
 
 
 def make_item(key: str, row: bytes) -> MapItem:
-    """The item of a row. The one way in for rows; it decodes nothing."""
+    """The item of a row; it decodes nothing. The one way in for rows, but for the walk, which spells it out."""
     item = _new(MapItem)
     item._key = key
     item._row = row

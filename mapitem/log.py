@@ -377,7 +377,7 @@ class FileLog:
     def abandon(self) -> None:
         """Let the file go as it is. May be called twice."""
         self._unmap()
-        self._close_replaced()
+        self.release_all()
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             self._disk.close(descriptor)
@@ -436,7 +436,7 @@ class FileLog:
             new.flush()
             new.file.put_in_place()
             self._go_on_in(new)
-            self._close_replaced()
+            self.release_all()
         finally:
             new.discard()
 
@@ -469,7 +469,7 @@ class FileLog:
 
     def _go_on_in(self, new: NewLog) -> None:
         self._unmap()
-        self._close_replaced()
+        self.release_all()
         self._replaced_bytes = self.size
         self._replaced, self.descriptor = self.descriptor, new.file.keep()
         self._header = new.header
@@ -481,7 +481,7 @@ class FileLog:
         self.synced_position = self.position
         self._is_marked = False
         if self._replaced_bytes <= _RELEASE_BYTES or not self._disk.is_forgotten(self._replaced):
-            self._close_replaced()
+            self.release_all()
 
     def release(self) -> bool:
         """Give back a portion of the file that was replaced, and say whether nothing is left of it.
@@ -494,14 +494,11 @@ class FileLog:
             with suppress(OSError):
                 self._disk.truncate(self._replaced, self._replaced_bytes)
                 return False
-        self._close_replaced()
+        self.release_all()
         return True
 
     def release_all(self) -> None:
-        """Give back at once what is left of the file that was replaced."""
-        self._close_replaced()
-
-    def _close_replaced(self) -> None:
+        """Give back at once what is left of the file that was replaced, if anything is."""
         descriptor, self._replaced, self._replaced_bytes = self._replaced, -1, 0
         if descriptor >= 0:
             try:  # noqa: SIM105  # the lines of suppress could be interrupted, and the descriptor be lost

@@ -537,7 +537,7 @@ def interrupt(
     tally.count(0)
     try:
         # A descriptor changes hands before it is closed: rather one too many is left open than one closed twice.
-        may_leak = (interrupter.where or "").endswith((" keep", " abandon", " _close_replaced"))
+        may_leak = (interrupter.where or "").endswith((" keep", " abandon", " release_all"))
         closing = step[0] == "close"
         _check_interrupted(
             run, after, closing=closing, probe=probe and not closing, may_leak=may_leak, tally=tally, random=random

@@ -724,7 +724,7 @@ SAFEGUARDS: list[Safeguard] = [
         (
             """
             - self._unmap()
-              self._close_replaced()
+              self.release_all()
               self._replaced_bytes = …
             """,
         ),
@@ -736,7 +736,7 @@ SAFEGUARDS: list[Safeguard] = [
         (
             """
             - self._unmap()
-              self._close_replaced()
+              self.release_all()
               descriptor, self.descriptor = …
             """,
         ),
