@@ -46,7 +46,7 @@ def written_bytes() -> dict[str, int]:
     return {"calls": int(fields["wchar"]), "disk": int(fields["write_bytes"])}
 
 
-def _together(jobs: list[Callable[[threading.Event], int]], seconds: float) -> tuple[list[int], float]:
+def together(jobs: list[Callable[[threading.Event], int]], seconds: float) -> tuple[list[int], float]:
     """Run each job on a thread until it is told to stop; what each has counted, and for how long they ran."""
     counts = [0] * len(jobs)
     stop, start = threading.Event(), threading.Barrier(len(jobs) + 1)
@@ -99,7 +99,7 @@ def threads(bench: Bench, readers: int, writers: int, seconds: float) -> dict[st
         return write
 
     jobs = [reader() for _ in range(readers)] + [writer() for _ in range(writers)]
-    counts, elapsed = _together(jobs, seconds)
+    counts, elapsed = together(jobs, seconds)
     return {"reads_s": sum(counts[:readers]) / elapsed, "writes_s": sum(counts[readers:]) / elapsed}
 
 
@@ -120,7 +120,7 @@ def fsync(bench: Bench, count: int, seconds: float) -> dict[str, float]:
 
         return write
 
-    counts, elapsed = _together([writer(number) for number in range(count)], seconds)
+    counts, elapsed = together([writer(number) for number in range(count)], seconds)
     return {"writes_s": sum(counts) / elapsed}
 
 
