@@ -113,7 +113,6 @@ class Compactor:
         return self.running is None and not self._is_releasing
 
     def _release(self) -> None:
-        assert isinstance(self._log, FileLog)
         if self._log.release():
             self._look_as_at_first()
             self._is_releasing = False
@@ -163,6 +162,8 @@ class Compactor:
         # In this order: an interruption between the two must leave no place of a record that is gone.
         self._forget_history()
         log.forget()
+        self._is_releasing = True
+        self.look_from = 0
 
     def _save_backlogs(self) -> None:
         for watch in list(self._watches):

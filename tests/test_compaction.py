@@ -29,7 +29,7 @@ import mapitem.log
 import mapitem.state
 from mapitem import HistoryCompacted, ItemAdded, MapNotFound, Store, StoreFailed
 from mapitem.disk import Disk
-from mapitem.log import FileLog
+from mapitem.log import FileLog, MemoryLog
 from mapitem.testing import ManualClock
 from mapitem.testing.oracle import Oracle
 
@@ -460,6 +460,42 @@ def test_compact_a_store_in_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---------------------------------------------------------------- no write waits for the whole
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_give_back_the_memory_of_old_records_bit_by_bit(monkeypatch: pytest.MonkeyPatch, by_hand: bool) -> None:
+    """M3: no write drops all records of a log in memory: that of a million took a tenth of a second.
+
+    The one that has them dropped gives none back, each behind it a portion, and the last of these is the last to look;
+    ``compact`` comes back when all are gone.
+    """
+    monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", 16 * KIB)
+    monkeypatch.setattr(mapitem.log, "_RELEASE_RECORDS", 10)
+    with Store(compact_at=None if by_hand else 1.6) as store:
+        map_, log = store.map("m"), store._log
+        assert isinstance(log, MemoryLog)
+        count = 0
+        while len(log._records) == count + 1:
+            count += 1
+            map_.set("a", {"n": count})
+            if by_hand and count == 200:
+                with store._reading():
+                    store._compactor.begin()
+        left = [len(log._forgotten)]
+        assert left[0] > 100
+        if by_hand:
+            store._compact_step()
+            assert 0 < len(log._forgotten) < left[0]
+            store.compact()
+            assert not log._forgotten
+            return
+        while left[-1]:
+            assert store._compactor.look_from == 0
+            map_.set("a", {})
+            left.append(len(log._forgotten))
+        assert left == [*range(left[0], 0, -10), 0]
+        assert store._compactor.look_from > 0
+        assert len(list(map_.changes(f"{count:x}"))) == len(left) - 1
 
 
 @pytest.mark.parametrize("maps", [1, 2000])
