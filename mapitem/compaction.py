@@ -40,7 +40,8 @@ class Compaction:
     def __init__(self, engine: Engine, new: NewLog) -> None:
         self._engine = engine
         self.new = new
-        self.failure: BaseException | None = None
+        # What ended it before its time: until it is over, whatever may come.
+        self.failure: BaseException | None = InterruptedError("it was interrupted")
         self._to_come = deque(engine.states())
         self._current: MapState | None = None
         # Up to which key, inclusive, each map was copied; None before the first, absent before its turn.

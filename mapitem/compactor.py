@@ -119,7 +119,8 @@ class Compactor:
 
     def _advance(self, log: FileLog) -> int:
         """One step more; about how many bytes it wrote."""
-        compaction = self.running
+        # Not in use until the step has succeeded: whatever comes between, nobody goes on with what lacks a part.
+        compaction, self.running = self.running, None
         assert compaction is not None
         before = compaction.new.size
         try:
@@ -127,9 +128,12 @@ class Compactor:
             if compaction.step():
                 compaction.finish()
                 self._adopt(log, compaction)
+            else:
+                self.running = compaction
         except BaseException as error:
+            # In this order: from then on, by the frames of the error, it holds on to itself and its file.
+            self._discard(compaction)
             compaction.failure = error
-            self.stop()
             raise
         return compaction.new.size - before + _STEP_BYTES
 
@@ -138,7 +142,7 @@ class Compactor:
         try:
             log.adopt(compaction.new)
             self._forget_history()
-            self.running = None
+            compaction.failure = None
             self._is_releasing = True
             self.look_from = 0
         except BaseException as error:
@@ -147,15 +151,18 @@ class Compactor:
                 if log.failed is None:
                     log.fail(error)
                 self._forget_history()
-                self.running = None
             raise
 
     def stop(self) -> None:
         """Give up the compaction under way, if there is one; the old log stays in use."""
         compaction, self.running = self.running, None
         if compaction is not None:
-            compaction.new.discard()
-            self._look_as_at_first()
+            self._discard(compaction)
+
+    def _discard(self, compaction: Compaction) -> None:
+        self.running = None
+        compaction.new.discard()
+        self._look_as_at_first()
 
     def _drop_records(self, log: MemoryLog) -> None:
         self._save_backlogs()

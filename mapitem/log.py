@@ -166,9 +166,10 @@ class FileLog:
         self.recovery: Recovery | None = None
         # Re-entrant only so that the store can tell a signal handler that it interrupted the lock's holder.
         self.sync_lock = RLock()
-        # Whether its holder is waiting for the disk, and who waits for him meanwhile: up to which record, and a lock
-        # that is released to wake him.
-        self._is_syncing = False
+        # A lock that its holder holds for as long as he waits for the disk, and takes from here once the disk has said
+        # that all is well. Found here and not held, it tells of one who was interrupted before he knew.
+        self._under_way: Lock | None = None
+        # Who waits for him meanwhile: up to which record, and a lock that is released to wake him.
         self._waiting: deque[tuple[int, Lock]] = deque()
         self._is_read_only = is_read_only
         # The file that a new one took the place of, while there is something of it to give back, and how much.
@@ -179,7 +180,7 @@ class FileLog:
 
     def append(self, operations: Sequence[Operation]) -> int:
         """Append one record and return its place. In the page cache when this returns, whole or not at all (F1)."""
-        if self.failed is not None or self._is_marked or self._ragged:
+        if self.failed is not None or self._is_marked or self._ragged or self._under_way is not None:
             self._make_ready()
         payload = self._encode(operations)
         try:
@@ -296,9 +297,9 @@ class FileLog:
         self._unmap()
         try:
             self._disk.truncate(self.descriptor, self.size)
-            self._disk.sync(self.descriptor)
         except OSError as error:
             raise self.fail(error) from error
+        self._sync_file()
         self._allocated_to = 0
         self._ragged = False
 
@@ -316,24 +317,43 @@ class FileLog:
                 return
         try:
             with self.sync_lock:
-                if self.synced_position >= position and self.failed is None:
-                    return
                 self.check_usable()
+                if self.synced_position >= position:
+                    return
                 if self.descriptor < 0:
                     raise StoreClosed("the store is closed")
                 # In this order: a record that is appended between the two is synced, and merely not known to be.
                 reached, end = self.position, self.size
-                self._is_syncing = True
-                try:
-                    self._disk.sync(self.descriptor)
-                except OSError as error:
-                    raise self.fail(error) from error
-                finally:
-                    self._is_syncing = False
+                self._sync_file()
                 self.synced_position = reached
                 self._synced_to = end
         finally:
             self._wake()
+
+    def _sync_file(self) -> None:
+        """Sync the file. ``StoreFailed`` if that fails, now and from now on, whatever interrupts (F2, F3).
+
+        The doubt is there before the call, for an interruption may come between its failure and any line that would
+        note it. What comes out of the call itself hides no failure: it came before the disk was asked, or after it had
+        done what it was asked for. The lock is one of C: nothing comes between the end of its block and its exit.
+        """
+        under_way = Lock()
+        with self.sync_lock, under_way:
+            self._under_way = under_way
+            try:
+                self._disk.sync(self.descriptor)
+            except OSError as error:
+                raise self.fail(error) from error
+            except BaseException:
+                self._under_way = None
+                raise
+            self._under_way = None
+
+    @property
+    def _is_syncing(self) -> bool:
+        """Whether somebody waits for the disk at this moment."""
+        under_way = self._under_way
+        return under_way is not None and under_way.locked()
 
     def _wait(self, position: int) -> None:
         """Let somebody else's sync come to its end.
@@ -382,7 +402,7 @@ class FileLog:
                     self.sync()
             elif sync:
                 # The mark is there; whether who wrote it lived to sync it, nobody knows.
-                self._disk.sync(self.descriptor)
+                self._sync_file()
         finally:
             with self.sync_lock:  # not from under one who syncs
                 self.abandon()
@@ -396,7 +416,12 @@ class FileLog:
             self._disk.close(descriptor)
 
     def check_usable(self) -> None:
-        """``StoreFailed`` after a failure that left the file in doubt."""
+        """``StoreFailed`` after a failure that left the file in doubt, or an interruption that may have hidden one."""
+        under_way = self._under_way
+        # In this order: each sync has a lock of its own, so that one which is here before and after it was seen not to
+        # be held belongs to none that is under way.
+        if under_way is not None and not under_way.locked() and under_way is self._under_way and self.failed is None:
+            self.failed = InterruptedError("a sync was interrupted before anybody knew what came of it")
         if self.failed is not None:
             raise StoreFailed(f"an earlier failure left the file in doubt ({self.failed}): open the store anew")
 
@@ -467,11 +492,15 @@ class FileLog:
         """
         with self.sync_lock:
             new.finish()
+            self.check_usable()
+            # Nobody else looks, for that takes one of the two locks held here: so it is success that has to be noted.
+            self.failed = InterruptedError("the change to a new file was interrupted")
             try:
                 new.file.put_in_place()
                 self._go_on_in(new)
             except BaseException as error:
                 if new.file.placed is False:
+                    self.failed = None
                     raise
                 failure = self.fail(error)
                 if new.file.placed and new.file.descriptor >= 0:
@@ -479,6 +508,7 @@ class FileLog:
                 if isinstance(error, OSError):
                     raise failure from error
                 raise
+            self.failed = None
 
     def _go_on_in(self, new: NewLog) -> None:
         self._unmap()

@@ -839,6 +839,41 @@ def test_lose_no_write_to_an_interrupted_compaction(
         assert store.map("m").set("then", {}).key == "then"
 
 
+def test_go_on_with_no_compaction_that_lacks_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F3, F4: a step failed, and an interruption came just before the compaction was given up for it.
+
+    The next writes went on filling the new file, behind a part that had not been written, and gave it the log's name:
+    nothing of it could be read any more.
+    """
+    shrink_blocks(monkeypatch, 3)
+    monkeypatch.setattr(mapitem.newlog, "_WRITE_BYTES", 200)
+    disk = FailingDisk()
+    store = store_on(disk, tmp_path / "store.mapitem")
+    map_ = store.map("m")
+    for number in range(300):
+        map_.set(f"{number:03}", {"n": number})
+
+    def interrupted(compaction: object) -> None:
+        raise KeyboardInterrupt
+
+    begin(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(store._compactor, "_discard", interrupted)
+        disk.failing = "write"
+        with pytest.raises(KeyboardInterrupt):
+            end(store)
+        disk.failing = ""
+    for number in range(300):
+        map_.set(f"{number:03}", {"n": -number})
+    assert disk.renames == 1  # the one that created the file
+    store.compact()
+    assert not temporary(tmp_path / "store.mapitem").exists()
+    shown = look(store)
+    store.close()
+    with Store(tmp_path / "store.mapitem") as store:
+        assert look(store) == shown
+
+
 def test_tell_whoever_compacts_that_another_threads_step_failed(
     tmp_path: Path, failing: tuple[FailingDisk, Store], small_blocks: None
 ) -> None:

@@ -106,6 +106,29 @@ def test_stays_in_step_at_each_line_of_a_write(level: str, probe: bool, mapped: 
     assert tally.tried > 6 * 100
 
 
+@pytest.mark.parametrize("probe", [True, False])
+@pytest.mark.parametrize("name", CALLS)
+def test_forgets_no_failure_that_an_interruption_hides(name: str, probe: bool) -> None:
+    """F2, F3: each write, sync and cut of a call failed in turn, and the call interrupted at each line from there on.
+
+    The interruption took the failure's place if it came before the line that noted it: the store went on to write after
+    a failed fsync, and a compaction to fill a file in which a part was missing.
+    """
+    tally = Tally()
+    level = "process" if name in ("sync", "compact") else "power"
+    failing, at = -1, 2
+    while at > 1:  # else there was nothing left to fail
+        failing, at = failing + 1, 1
+        while True:
+            with surroundings(at, compact_from=300, mapped=False):
+                if not interrupt(name, level, at, KeyboardInterrupt, tally, Random(at), probe=probe, failing=failing):
+                    break
+            at += 1
+    print(f"{name}: {failing} failures, {tally.tried} states")
+    assert failing > 0
+    assert tally.tried > 10
+
+
 def test_knows_a_failure_for_every_call_of_the_disk() -> None:
     """V2: no kind of call is left out of the sweeps."""
     made: set[str] = set()

@@ -581,6 +581,36 @@ def test_interrupt_what_follows_a_rename(log: FileLog, disk: Recorder, path: str
     assert disk.open == set()
 
 
+@pytest.mark.parametrize("call", ["sync", "cut", "sync_directory"])
+def test_know_of_a_failure_that_was_never_noted(path: str, call: str) -> None:
+    """F2, F3: an interruption took the place of a failed sync before anybody had noted it: more was written as if it
+    had not failed. It may come between any two lines, and more than once.
+    """
+    disk = Recorder()
+    log = open_log(disk, path)
+    log.append(MAP_RECORD)
+
+    def interrupted(error: BaseException) -> StoreFailed:
+        raise KeyboardInterrupt
+
+    log.fail = interrupted  # type: ignore[method-assign]
+    disk.refused["sync" if call == "cut" else call] = OSError(5, "bad disk")
+    new = log.begin()
+    new.append(encode_record(MAP_RECORD))
+    with pytest.raises(KeyboardInterrupt):
+        {"sync": log.sync, "cut": log.cut, "sync_directory": lambda: log.adopt(new)}[call]()
+    del log.fail
+    disk.refused.clear()
+    new.discard()
+    disk.taken()
+    for attempt in (lambda: log.append(record(2)), log.sync, lambda: log.sync(0), log.check_usable):
+        with pytest.raises(StoreFailed, match="interrupted"):
+            attempt()
+    with pytest.raises(StoreFailed):
+        log.close(sync=True)
+    assert disk.taken() == []
+
+
 def test_begin_a_log_elsewhere(log: FileLog, disk: Recorder, path: str) -> None:
     """M5: a new log may be for another place, and has the mode of this one."""
     os.chmod(path, 0o600)

@@ -96,7 +96,7 @@ def _hardy(steps: list[Step]) -> list[Step]:
 
 
 def interruptions(seed: int, figures: Figures) -> None:
-    """A fourth of the lines of one call, and some lines of a step drawn at random, each with an exception at it."""
+    """A fourth of the lines of one call, also behind a failure, and of a step drawn at random: exceptions there."""
     random = Random(f"interruptions {seed}")
     tally = Tally()
     name, level, raising = _CALLS[seed % len(_CALLS)]
@@ -107,6 +107,9 @@ def interruptions(seed: int, figures: Figures) -> None:
                 break
         figures["exceptions in mid-work"] += 1
         at += 4
+    failing = 0
+    while _behind_a_failure(seed, failing, tally, random, figures):
+        failing += 1
     drawn = _random_interruption(random, seed)
     at = random.randrange(1, 12)
     while True:
@@ -116,6 +119,18 @@ def interruptions(seed: int, figures: Figures) -> None:
         figures["exceptions in mid-work"] += 1
         at += random.randrange(1, 24)
     figures["states after exceptions"] += tally.tried
+
+
+def _behind_a_failure(seed: int, failing: int, tally: Tally, random: Random, figures: Figures) -> bool:
+    """The same call, with what it asks of the disk failing at one place; whether it asks that often."""
+    name, level, raising = _CALLS[seed % len(_CALLS)]
+    first = at = 1 + seed // len(_CALLS) % 4
+    while True:
+        with surroundings(seed, compact_from=300):
+            if not interrupt(name, level, at, raising, tally, random, failing=failing):
+                return at > first
+        figures["exceptions in mid-work"] += 1
+        at += 4
 
 
 def _random_interruption(random: Random, seed: int) -> Interrupted:

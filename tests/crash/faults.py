@@ -13,6 +13,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from random import Random
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -439,11 +440,12 @@ CALLS: dict[str, Interrupted] = {
 
 
 class _Interrupter:
-    """Raises an exception at the n-th line that the library executes."""
+    """Raises an exception at the n-th line that the library executes, or at the n-th from a moment on."""
 
-    def __init__(self, at: int, raising: type[BaseException]) -> None:
+    def __init__(self, at: int, raising: type[BaseException], has_begun: Callable[[], bool] = lambda: True) -> None:
         self._left = at
         self._raising = raising
+        self._has_begun = has_begun
         self.where: str | None = None
         self.skipped = False
 
@@ -464,7 +466,7 @@ class _Interrupter:
         return self._step if is_ours else None
 
     def _step(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "line":
+        if event == "line" and self._has_begun():
             self._left -= 1
             if self._left == 0:
                 code = frame.f_code
@@ -476,6 +478,9 @@ class _Interrupter:
         return self._step
 
 
+# What may fail just before an interruption.
+_HIDDEN = ("write", "sync", "sync_directory", "truncate")
+
 _closed: dict[CodeType, frozenset[int]] = {}
 
 
@@ -483,13 +488,16 @@ def _closed_places(code: CodeType) -> frozenset[int]:
     """Where there seems to be a line, but nothing can come between: the way out of a ``with`` block, and an empty word.
 
     The interpreter looks for signals behind a call, at a jump backwards and at the entry of a function. The next call
-    on the way out is the exit itself, for a lock one of C, as is ``release``; and ``try`` does nothing at all.
+    on the way out is the exit itself, for a lock one of C, as is ``release``; and ``try`` does nothing at all. Nor does
+    it look between an exception and the exit that is told of it.
     """
     if code not in _closed:
         every = list(dis.get_instructions(code))
         places = {each.offset for each in every if each.opname == "NOP"}
         for place, first in enumerate(every):
-            if any(each.argval == "release" for each in every[place : place + 3]):
+            if any(each.argval == "release" for each in every[place : place + 3]) or any(
+                each.opname == "WITH_EXCEPT_START" for each in every[place : place + 2]
+            ):
                 places.add(first.offset)
             leaving = every[place + (first.opname == "SWAP") :][:3]
             if len(leaving) == 3 and all(each.opname == "LOAD_CONST" and each.argval is None for each in leaving):
@@ -507,12 +515,14 @@ def interrupt(
     random: Random,
     *,
     probe: bool | None = None,
+    failing: int | None = None,
 ) -> bool:
     """Raise an exception at the ``at``-th line of a call, and see that the store is in step with its log (F3).
 
     ``probe``: write to it afterwards; else it is closed at once, without a write that might cover what is left in the
-    file (``None``: now this, now that). Returns whether the call was long enough to be interrupted there. Call it
-    within ``surroundings``.
+    file (``None``: now this, now that). ``failing``: what it asks of the disk fails at this place among its writes,
+    syncs and cuts, and lines are counted from there on: what the interruption hides then is not forgotten (F1, F2).
+    Returns whether the call was long enough to be interrupted there. Call it within ``surroundings``.
     """
     if probe is None:
         probe = random.random() < 0.6
@@ -524,16 +534,29 @@ def interrupt(
     store = run.store
     assert store is not None
     after = run.model if step[0] in ("sync", "close") else run.model.after(step, run.clock())[0]
-    interrupter = _Interrupter(at, raising)
+    places = count()
+
+    def plan(kind: str, _: int) -> Fault | None:
+        return Fault(errno.EIO, 0.5) if kind in _HIDDEN and next(places) == failing else None
+
+    if failing is not None:
+        run.disk.plan = plan
+    interrupter = _Interrupter(at, raising, lambda: failing is None or run.disk.faults > 0)
     call: Callable[[], object] = getattr(store, step[0]) if step[0] in ("sync", "close") else lambda: run.call(step)
     try:
         interrupter.run(call)
     except raising as error:
         if str(error) != "injected":
             raise
+    except (OSError, StoreFailed):
+        if failing is None:
+            raise
+        forget(store)
+        return interrupter.skipped
     else:
         forget(store)
         return interrupter.skipped
+    run.disk.plan = None
     tally.count(0)
     try:
         # A descriptor changes hands before it is closed: rather one too many is left open than one closed twice.
@@ -558,6 +581,8 @@ def _check_interrupted(
     here = len(run.states) - 1
     promise = run.promise._replace(high=here + 1, unclean=None)
     run.states.append(after.state())
+    # Of the log itself or its name: a new file whose sync failed is thrown away instead.
+    is_final = run.disk.medium.is_in_limbo(PATH)
     if probe:
         try:
             store.map("probe")
@@ -565,6 +590,8 @@ def _check_interrupted(
         except StoreFailed:
             pass
         else:
+            if is_final:
+                raise Finding("F2: a write was taken after a failed fsync")
             seen = view(store)
             for model in (run.model, after):
                 probed, _ = model.after(("map", "probe"), run.clock())
@@ -585,7 +612,7 @@ def _check_interrupted(
                 power=last if run.level == "power" else promise.power,
                 high=last,
             )
-    for kind in (KILL, POWER, POWER, POWER, POWER):
+    for kind in (KILL, *[POWER] * 4 * (not run.disk.medium.is_in_limbo(PATH))):
         left = run.disk.medium.clone() if kind == KILL else Medium.of(run.disk.medium.power_cut(random))
         tally.count(0)
         check_opening(SimDisk(left), run.states, promise, kind=kind, level=run.level, probe=kind == KILL)
@@ -594,8 +621,12 @@ def _check_interrupted(
     except StoreFailed:
         pass
     else:
+        if is_final and not closing:
+            raise Finding("F2: a store was closed as if no fsync had failed")
         if not closing:
             promise = promise._replace(unclean=False)
+    if run.disk.retried:
+        raise Finding("F2: an fsync that had failed was retried")
     if PretendedLock.held:
         raise Finding("F5: the lock is not released")
     if len(run.disk.descriptors) > may_leak:

@@ -38,6 +38,10 @@ def _lines(call: str) -> Check:
     return Check("test_faults.test_stays_in_step_whatever_line_is_interrupted", (call,))
 
 
+def _hidden(call: str) -> Check:
+    return Check("test_faults.test_forgets_no_failure_that_an_interruption_hides", (call, True))
+
+
 def _damages(test: str, life: str, level: str, closed: bool) -> Check:
     from damage_campaign import compacted_subject, small_subject
 
@@ -521,13 +525,7 @@ SAFEGUARDS: list[Safeguard] = [
         (
             """
             - reached, end = self.position, …
-              self._is_syncing = True
-              try:
-                  self._disk.sync(self.…descriptor)
-              except OSError as error:
-                  raise self.fail(error) from error
-              finally:
-                  self._is_syncing = False
+              self._sync_file()
             + reached, end = self.position, …
             """,
         ),
@@ -633,8 +631,9 @@ SAFEGUARDS: list[Safeguard] = [
         "F1",
         (
             """
-              self._disk.truncate(self.…descriptor, self.…)
-            - self._disk.sync(self.…descriptor)
+            - self._sync_file()
+              self._allocated_to = 0
+              self._ragged = False
             """,
         ),
         (_failures("tiny", "process"),),
@@ -646,11 +645,48 @@ SAFEGUARDS: list[Safeguard] = [
             """
             - self.failed = error
             """,
+            """
+            - if under_way is not None and not under_way.locked() and …
+            + if False:
+            """,
         ),
         (
             _test("test_faults.test_refuses_writes_once_the_outcome_is_unknown", "sync", "power"),
             _failures("tiny", "power"),
         ),
+    ),
+    Safeguard(
+        "doubt from before an fsync until it has succeeded",
+        "F2, F3",
+        (
+            """
+            - if under_way is not None and not under_way.locked() and …
+            + if False:
+            """,
+        ),
+        (_hidden("long set"), _hidden("first after a clean end")),
+    ),
+    Safeguard(
+        "doubt while the log changes files",
+        "F2, F3",
+        (
+            """
+            - self.failed = InterruptedError("the change…
+            """,
+        ),
+        (_test("test_log.test_know_of_a_failure_that_was_never_noted", "sync_directory"),),
+    ),
+    Safeguard(
+        "a compaction whose step was interrupted is not gone on with",
+        "F3",
+        (
+            """
+            - compaction, self.running = self.running, None
+            + compaction = self.running
+              assert compaction is not None
+            """,
+        ),
+        (_test("test_compaction.test_go_on_with_no_compaction_that_lacks_a_part"),),
     ),
     Safeguard(
         "a failed fsync is not retried",
@@ -660,10 +696,9 @@ SAFEGUARDS: list[Safeguard] = [
                   self._disk.sync(self.…descriptor)
               except OSError as error:
             -     raise self.fail(error) from error
+            +     self._under_way = None
             +     raise
-              finally:
-                  self._is_syncing = False
-              self.synced_position = reached
+              except BaseException:
             """,
         ),
         (_failures("tiny", "power"),),
@@ -993,7 +1028,7 @@ SAFEGUARDS: list[Safeguard] = [
             """
               elif sync:
                   # The mark is there; whether who wrote it lived to sync it, nobody knows.
-            -     self._disk.sync(self.…descriptor)
+            -     self._sync_file()
             +     pass
             """,
         ),
