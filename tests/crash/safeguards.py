@@ -324,7 +324,7 @@ SAFEGUARDS: list[Safeguard] = [
         "G3",
         (
             """
-            - if _is_too_deep(data, row):
+            - if _is_too_deep(data):
             + if False:
             """,
         ),
