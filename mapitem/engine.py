@@ -12,11 +12,22 @@ that a read needs none.
 from __future__ import annotations
 
 from array import array
+from itertools import count
 
 from sortedcontainers import SortedDict
 
-from mapitem.errors import ItemExists, ItemNotFound, MapExists, MapNotFound, RevisionMismatch
-from mapitem.item import NEVER, pack_row, row_created_by, row_expires, row_number, row_tail, row_times
+from mapitem.errors import ItemExists, ItemNotFound, LogCorrupt, MapExists, MapNotFound, RevisionMismatch
+from mapitem.item import (
+    FULL,
+    MOST_EVENTS,
+    NEVER,
+    pack_row,
+    row_created_by,
+    row_expires,
+    row_number,
+    row_tail,
+    row_times,
+)
 from mapitem.limits import looks_like_sid
 from mapitem.records import ADD, EXPIRE, FORGET, ITEMS, MAP, MAP_END, MAP_STATE, MAP_TTL, REMOVE, UPDATE
 from mapitem.state import ALWAYS_LOOK, MapState, is_due
@@ -159,7 +170,11 @@ class Engine:
                     return [], old.sid
                 raise MapExists(f"there is a map named {name!r} already", name=name)
             operations.append((MAP_END, old.no, now, True))
-        operations.append((MAP, self._next_no, sid, name, created_by, now, now, _expiry(now, ttl, NEVER), 0, 0))
+        no = self._next_no
+        if no >= MOST_EVENTS:
+            # Behind a number that only somebody else can have written.
+            no = next(each for each in count() if each not in self._by_no)
+        operations.append((MAP, no, sid, name, created_by, now, now, _expiry(now, ttl, NEVER), 0, 0))
         return operations, sid
 
     def put(
@@ -175,7 +190,8 @@ class Engine:
     ) -> tuple[list[Operation], Row]:
         """An item written whole, and its new row. ``data=None`` keeps what it had. ``ttl`` is relative, in seconds.
 
-        Raises on the first of: map gone, item there or absent against the condition, another revision (C2).
+        Raises on the first of: map gone, item there or absent against the condition, another revision (C2). At last
+        ``LogCorrupt`` for a map whose count of events is that of a forged file.
         """
         old: Row | None = state.rows.get(key)
         operations: list[Operation] = []
@@ -202,6 +218,9 @@ class Engine:
         if ttl is not None:
             expires = _expiry(now, ttl, expires)
         assert data is not None, "an absent item has no data to keep"
+        if number >= FULL:
+            reason = f"the map {state.label} counts {number} events, more than there ever were: it takes no more items"
+            raise LogCorrupt(reason, reason=reason)
         row = pack_row(number, created, updated, expires, created_by, data)
         # The date of the event is the clock's, the item's own does not go back: they differ if the clock did.
         operations.append((kind, state.no, key, row) if updated == now else (kind, state.no, key, row, now))
@@ -409,6 +428,9 @@ class Engine:
         finally:
             self._new_rows = SortedDict
         for state in self.states():
+            if state.counter + len(state.rows) >= MOST_EVENTS:
+                # What is opened can be written to: the last event of an item is that it goes.
+                raise ValueError("a map that counts so far that its items cannot be removed any more")
             state.rows = SortedDict(state.rows)
 
     def _check_follows(self, operation: Operation) -> None:

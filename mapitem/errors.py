@@ -255,6 +255,9 @@ class ReentrantUse(StoreError):
 class LogCorrupt(StoreError):
     """The file is damaged where it had been whole. Nothing was changed and nothing is served.
 
+    From a store that is open: what another program put into the file shows only now that it is none of ours. That one
+    item, or write to that one map, is refused.
+
     Fields: ``path``, ``offset`` (bytes from the start of the file), ``reason``, ``records_before`` and
     ``records_after`` (how many whole records lie on either side).
     """

@@ -32,6 +32,9 @@ LAST_INSTANT = 253_402_300_799_999_999
 MOST_EVENTS = 2**62
 """More events than any map will ever see: a file that counts further would have the next ones overflow."""
 
+FULL = MOST_EVENTS // 2
+"""Where a map takes no more items, which leaves the rest of the numbers for the removals of those it has."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -259,8 +259,10 @@ class Salvage:
     def _settle(self) -> None:
         """Give maps whose beginning is lost what a map must have, and have all count on from where none has been."""
         for no, saved in list(self._maps.items()):
-            for key in [key for key, row in saved.rows.items() if row_number(row) >= MOST_EVENTS - 1]:
-                # No store gets there, and no event could follow.
+            # Each item may yet be removed, which is an event too.
+            most = MOST_EVENTS - 1 - len(saved.rows)
+            for key in [key for key, row in saved.rows.items() if row_number(row) >= most]:
+                # No store gets there, and the events that must follow could not.
                 del saved.rows[key]
                 self.lost_changes += 1
             if not saved.sid:
@@ -271,7 +273,7 @@ class Salvage:
         jump = 0 if self.is_complete else _JUMP
         for saved in self._maps.values():
             last = max(map(row_number, saved.rows.values()), default=-1)
-            saved.counter = min(max(saved.counter, last + 1) + jump, MOST_EVENTS - 1)
+            saved.counter = min(max(saved.counter, last + 1) + jump, MOST_EVENTS - 1 - len(saved.rows))
 
     def _name(self, no: int, saved: _SavedMap) -> None:
         name = f"recovered-{no}"

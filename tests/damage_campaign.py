@@ -665,8 +665,8 @@ def invented(random: Random) -> bytes:
     payloads: list[bytes] = []
     counters: dict[int, int] = {}
     keys: dict[int, list[str]] = {}
-    for no in random.sample([0, 1, 2, 2**32, 2**62 - 10_001, 2**62 - 10_000], random.randrange(1, 4)):
-        counters[no], keys[no] = random.choice([0, 0, 1, 5, 2**40, 2**62 - 10_000]), []
+    for no in random.sample([0, 1, 2, 2**32, 2**62 - 2, 2**62 - 1], random.randrange(1, 4)):
+        counters[no], keys[no] = random.choice([0, 0, 1, 5, 2**40, 2**61 - 2, 2**62 - 10]), []
         name = random.choice([None, "a", "b", "\0", "MP" + "0" * 32])
         count = spoilt(counters[no])
         sid = spoilt(f"MP{random.randbytes(16).hex()}")

@@ -34,15 +34,20 @@ from damage_campaign import (
     judge,
     judge_repair,
     large_subject,
+    live_with,
     memory_folder,
     pack,
+    pack_row,
     random_damages,
     small_subject,
     split,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from log_reader import FRAME, HEADER
 
 from mapitem import LogCorrupt, MapItemError, NewerFormat
+from mapitem.item import FIRST_INSTANT, LAST_INSTANT, MOST_EVENTS, NEVER
 from mapitem.repair import check
 from mapitem.testing import ManualClock
 
@@ -194,6 +199,103 @@ def test_lives_with_hostile_files() -> None:
     print(dict(counts))
     assert counts["hostile files refused"] > 150
     assert counts["hostile files opened"] > 100
+
+
+# The ends of what a file may say.
+NUMBERS = st.sampled_from([0, 1, MOST_EVENTS // 2 - 1, MOST_EVENTS // 2, *range(MOST_EVENTS - 5, MOST_EVENTS)])
+INSTANTS = st.sampled_from([FIRST_INSTANT, FIRST_INSTANT + 1, -1, 0, LAST_INSTANT - 1, LAST_INSTANT])
+EXPIRIES = INSTANTS | st.just(NEVER)
+TEXTS = st.sampled_from(["a", "\0", "MP" + "0" * 32, "\U0010ffff" * 400])
+HEADS = st.tuples(NUMBERS, INSTANTS, INSTANTS, EXPIRIES).map(lambda head: [head[0], *sorted(head[1:3]), head[3]])
+
+
+@given(
+    begin=st.tuples(NUMBERS, st.none() | TEXTS, TEXTS, INSTANTS, INSTANTS, EXPIRIES, NUMBERS),
+    heads=st.lists(HEADS, max_size=3),
+    again=st.none() | st.tuples(INSTANTS, EXPIRIES, NUMBERS),
+    then=st.sampled_from(["nothing", "add", "update", "remove", "expire", "ttl", "end"]),
+    date=INSTANTS,
+    expires=EXPIRIES,
+)
+def test_lives_with_the_ends_of_every_range(
+    begin: tuple[Any, ...], heads: list[Any], again: tuple[Any, ...] | None, then: str, date: int, expires: int
+) -> None:
+    """G3, M1: whatever a file says that opens, writes, expiries and compactions leave one that opens again."""
+    no, name, created_by, created, updated, map_expires, events = begin
+    keys = [f"k{number}" for number in range(len(heads))]
+    rows = [pack_row(head, created_by, {}) for head in heads]
+    payloads = [[5, no, "MP" + "1" * 32, name, created_by, created, updated, map_expires, events, events]]
+    if keys:
+        payloads.append([8, no, keys, rows])
+    if again is not None:
+        events = again[2]
+        payloads.append([10, no, *again, events])
+    row = pack_row([events, min(0, date), date, expires], created_by, {})
+    behind: dict[str, list[Any]] = {
+        "add": [1, no, "new", row],
+        "update": [2, no, "k0", row],
+        "remove": [3, no, "k0", events, date],
+        "expire": [4, no, keys, events, date],
+        "ttl": [6, no, expires],
+        "end": [7, no, date, False],
+    }
+    log = [*(pack([operation]) for operation in payloads), BASE_END]
+    log += [pack([behind[then]])] if then in behind else []
+    with memory_folder() as folder:
+        assert live_with(assemble(log), Path(folder) / "log") in ("opened", "refused")
+
+
+@pytest.mark.parametrize("count", [MOST_EVENTS // 2, MOST_EVENTS - 3])
+def test_writes_no_count_that_no_opening_takes(count: int, tmp_path: Path) -> None:
+    """G3: a map with the highest count there is opened and took a write, and the next opening refused the file.
+
+    Now it takes no more items; but what it has can still be removed, or expire, and so can each of its items.
+    """
+    path = tmp_path / "log"
+    begin = [*MAP[:8], count, count]
+    items = [8, 0, ["a", "b"], [ROW, pack_row([0, 0, 0, 5_000_000], "system", {})]]
+    path.write_bytes(assemble([pack([begin]), pack([items]), BASE_END]))
+    with HastyStore(path, clock=ManualClock(now=0.0)) as store:
+        map_ = store.map("m")
+        for write in (lambda: map_.set("c", {}), lambda: map_.update("a", {}), lambda: map_.set_item_ttl("a", 5)):
+            with pytest.raises(LogCorrupt, match="counts"):
+                write()
+        with pytest.raises(LogCorrupt, match="counts"), store.batch() as batch:
+            batch.set(map_, "c", {})
+        assert list(map_) == ["a", "b"]
+        store.map("another").set("c", {})
+        map_.remove("a")
+    with HastyStore(path, clock=ManualClock(now=10.0)) as store:
+        store.compact()
+        assert (list(store.map("m")), int(store.map("m").revision, 16)) == ([], count + 2)
+    with HastyStore(path, clock=ManualClock(now=10.0)) as store:
+        assert store.recovery is None
+        assert list(store.map("another")) == ["c"]
+
+
+def test_refuses_a_count_that_leaves_no_room_for_what_must_go(tmp_path: Path) -> None:
+    """G3: each item of a map may yet expire, which counts: that much room there must be."""
+    for count, shows in ((MOST_EVENTS - 3, True), (MOST_EVENTS - 2, False)):
+        begin = [*MAP[:8], count, count]
+        log = assemble([pack([begin]), pack([[8, 0, ["a", "b"], [ROW, ROW]]]), BASE_END])
+        shown, _ = _open(tmp_path / "log", log)
+        assert (shown == ["LogCorrupt"]) is not shows
+
+
+def test_numbers_a_new_map_behind_the_last_number_there_is(tmp_path: Path) -> None:
+    """G3: behind a map with the highest number a new one got a number that no opening takes, not one that is free."""
+    path = tmp_path / "log"
+    maps = [[5, no, "MP" + f"{at}" * 32, f"m{at}", *MAP[4:]] for at, no in enumerate([MOST_EVENTS - 1, 0])]
+    path.write_bytes(assemble([*(pack([each]) for each in maps), BASE_END]))
+    for _ in range(2):
+        with HastyStore(path, clock=ManualClock(now=0.0)) as store:
+            for name in ("m2", "m3"):
+                store.map(name).set("a", {"in": name})
+            store.map("m0").set("a", {"in": "m0"})
+            store.map("m2").remove_map()
+            store.map("m2").set("a", {"in": "m2"})
+            assert [map_["a"].data["in"] for map_ in store.maps() if "a" in map_] == ["m0", "m2", "m3"]
+            store.compact()
 
 
 def test_damages_in_every_way() -> None:

@@ -796,7 +796,7 @@ def test_repair_log_that_counts_to_the_end(tmp_path: Path) -> None:
     path = tmp_path / "store"
     last = MOST_EVENTS - 1
     payloads = [pack([begin(1, events=last)]), BASE_END]
-    path.write_bytes(assemble([*payloads, pack([[1, 1, "a", row(last)]]), pack([[1, 2, "b", row(last - 1)]])]))
+    path.write_bytes(assemble([*payloads, pack([[1, 1, "a", row(last)]]), pack([[1, 2, "b", row(last - 2)]])]))
     report, store = repaired(path)
     with store:
         assert [list(map_) for map_ in store.maps()] == [[], ["b"]]
