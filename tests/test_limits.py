@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from msgpack import unpackb
+from msgpack import ExtType, Timestamp, packb, unpackb
 
 from mapitem import (
     DataTooLarge,
@@ -29,6 +29,7 @@ from mapitem import (
 )
 from mapitem.limits import (
     _json_bound,
+    _survey,
     _weigh,
     check_given_ttl,
     check_if_match,
@@ -260,11 +261,45 @@ def test_measure_data_with_a_full_stack() -> None:
     ],
 )
 def test_say_what_is_wrong_with_data(data: Any, path: str, reason: str) -> None:
-    """D1: the first thing that is wrong, in the order of the data, and its place."""
-    with pytest.raises(InvalidData) as caught:
-        encode_data(data, 16_384)
-    assert (caught.value.path, caught.value.reason) == (path, reason)
-    assert str(caught.value) == f"data cannot be stored: at {path}: {reason}"
+    """D1: the first thing that is wrong, in the order of the data, and its place; in small data and in large."""
+    for whole in (data, {**data, "much": [0] * 3_000}) if type(data) is dict else (data,):
+        with pytest.raises(InvalidData) as caught:
+            encode_data(whole, 16_384)
+        assert (caught.value.path, caught.value.reason) == (path, reason)
+        assert str(caught.value) == f"data cannot be stored: at {path}: {reason}"
+
+
+# What is wrong, and what a check in C might take for something else.
+strange = st.sampled_from([
+    float("nan"), float("inf"), -float("inf"), b"", b"x", bytearray(), (), (1,), "\ud800", 2**64, -(2**63) - 1, 1j,
+    set(), type("Int", (int,), {})(1), type("Float", (float,), {})(1.0), type("Text", (str,), {})("a"),
+    type("List", (list,), {})(), type("Dict", (dict,), {})(), ExtType(1, b""), Timestamp(1), memoryview(b"x"),
+])  # fmt: skip
+strange_keys = st.sampled_from(["a", "\ud800", 1, 1.5, None, True, b"", b"a", (), type("Text", (str,), {})("b")])
+anything = st.recursive(
+    scalars | scalars | strange,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=4)
+        | st.dictionaries(strange_keys, inner, max_size=2)
+    ),
+)
+
+
+@given(data=st.dictionaries(st.text(max_size=3), anything, max_size=5), most=st.integers(1, 400))
+def test_judge_small_and_large_data_alike(data: dict[str, Any], most: int) -> None:
+    """D1, D3: which walk looks at data changes nothing about what becomes of them, nor about the error's words."""
+
+    def outcome() -> object:
+        try:
+            return encode_data(data, most)
+        except (InvalidData, DataTooLarge) as error:
+            return type(error), str(error)
+
+    expected = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mapitem.limits._MANY", -1)  # nothing is weighed
+        assert outcome() == expected
 
 
 @pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 0, 1.5, -0.0, sys.float_info.max])
@@ -409,6 +444,45 @@ def test_weigh_levels() -> None:
         assert _weigh(nested(levels, 1, True), 10_000, levels - 1) > 10_000 or levels == 1
 
 
+@pytest.mark.parametrize("inner", [{}, [0]], ids=repr)
+def test_leave_what_is_wide_to_the_survey(inner: Any) -> None:
+    """D3: containers in one of very many values are not weighed first, for that would mostly be in vain."""
+    for values in ([inner] * 33, [inner] + [0] * 32, [0] * 32 + [inner]):
+        for wide in (values, {f"{number}": value for number, value in enumerate(values)}):
+            assert _weigh({"a": wide}, 10_000, 128) > 10_000
+            wide.pop() if type(wide) is list else wide.popitem()
+            assert _weigh({"a": wide}, 10_000, 128) == weight({"a": wide})
+    assert _weigh({"a": [0] * 33}, 10_000, 128) == 35
+
+
+def text_of(value: Any) -> str:
+    """By a plain definition: all keys and strings, in no order."""
+    if type(value) is dict:
+        return "".join(key + text_of(inner) for key, inner in value.items())
+    if type(value) is list:
+        return "".join(map(text_of, value))
+    return value if type(value) is str else ""
+
+
+def values_of(value: Any) -> list[Any]:
+    """By a plain definition: each value within."""
+    inner = list(value.values()) if type(value) is dict else value if type(value) is list else []
+    return [*inner, *(each for deeper in inner for each in values_of(deeper))]
+
+
+@given(data=objects)
+@example(data={"a": 1.5, "b": [-2.5, "xyz", {"k": [[]]}], "c": {"d": {}}})
+def test_survey_good_data(data: dict[str, Any]) -> None:
+    """D3: good data are counted in full as far as they are allowed to weigh, and not at all if they weigh more."""
+    heavy = weight(data)
+    seen = _survey(data, heavy)
+    assert seen is not None
+    values, strings, text = seen
+    assert (values, strings) == (len(values_of(data)), sum(type(value) is str for value in values_of(data)))
+    assert sorted(text) == sorted(text_of(data))
+    assert _survey(data, heavy - 1) is None or heavy == 0
+
+
 # For each kind of value the one with the longest JSON for what the bound knows of it.
 LONGEST: list[Any] = [
     -(2**63), 2**64 - 1, 10_000, 9_999, -1_000, -999, -2.2250738585072014e-308, False, None,
@@ -416,21 +490,27 @@ LONGEST: list[Any] = [
 ]  # fmt: skip
 
 
+def bound_of(data: dict[str, Any], most: int = 10**9) -> float:
+    """The bound for data as they are packed; none, if they are not surveyed."""
+    seen = _survey(data, most)
+    return _json_bound(packb(data), *seen) if seen is not None else float("inf")
+
+
 @given(data=objects | st.dictionaries(st.text('\0\n"\\a', max_size=3), st.sampled_from(LONGEST)))
 @example(data={})
 @example(data={str(number): value for number, value in enumerate(LONGEST)})
 def test_bound_the_size_from_above(data: dict[str, Any]) -> None:
     """D3: the bound that spares the making of JSON is never below the size of the JSON."""
-    assert size_of(data) <= _json_bound(data, 10**9)
+    assert size_of(data) <= bound_of(data)
 
 
 @pytest.mark.parametrize("value", LONGEST, ids=ascii)
 def test_bound_the_size_of_each_kind(value: Any) -> None:
     """D3: by itself for each kind, in either container and as a key: what one leaves room for, another would need."""
     for many in ([value] * 50, [[value]] * 50, {str(number): value for number in range(50)}):
-        assert size_of({"a": many}) <= _json_bound({"a": many}, 10**9)
+        assert size_of({"a": many}) <= bound_of({"a": many})
     if type(value) is str:
-        assert size_of({value: [{value: [1_000]}] * 50}) <= _json_bound({value: [{value: [1_000]}] * 50}, 10**9)
+        assert size_of({value: [{value: [1_000]}] * 50}) <= bound_of({value: [{value: [1_000]}] * 50})
 
 
 texts = st.recursive(
@@ -441,35 +521,38 @@ texts = st.recursive(
 
 @given(data=st.dictionaries(st.text("bä", max_size=3), texts, max_size=5))
 def test_bound_the_size_of_text_closely(data: dict[str, Any]) -> None:
-    """D3: of text that needs no escape the bound is the size, but for a comma at the end of each container."""
+    """D3: of text that needs no escape the bound is the size, but for some bytes a container and a long string."""
 
-    def containers(value: Any) -> int:
-        inner = value.values() if type(value) is dict else value if type(value) is list else ()
-        return (len(inner) > 0) + sum(map(containers, inner))
+    def halves_too_many(value: Any) -> int:
+        if type(value) is str:
+            return 5 if len(value.encode()) >= 32 else 0
+        inner = list(value.values()) if type(value) is dict else value
+        return 6 + 2 * (inner != []) + len(inner) * (type(value) is list) + sum(map(halves_too_many, inner))
 
-    assert _json_bound(data, 10**9) == size_of(data) + containers(data)
+    assert bound_of(data) == size_of(data) + halves_too_many(data) // 2 + 1
 
 
 @pytest.mark.parametrize(
     "bad",
-    [float("nan"), float("inf"), b"", (), {1: 2}, {b"": 2}, [set()], object(), "\ud800", {"\ud800": 1}, True + 1j],
+    [float("nan"), float("inf"), b"", (), {1: 2}, {b"": 2}, [set()], object(), True + 1j],
     ids=ascii,
 )
-def test_bound_no_size_of_bad_data(bad: object) -> None:
-    """D1, D3: bad data have no bound, wherever it stands: they are looked at more closely."""
+def test_survey_no_bad_data(bad: object) -> None:
+    """D1, D3: bad data are not surveyed, wherever it stands: they are looked at more closely."""
     for data in ({"a": bad}, {"a": [1, "x", bad]}, {"a": ["x"], "b": bad}, {"a": {"b": "x"}, "c": [[bad]]}):
-        assert _json_bound(data, 10**9) > 10**9
+        assert _survey(data, 10**9) is None
 
 
-def test_bound_levels() -> None:
-    """D1: data nested too deep have no bound; at the last level that may be they have."""
-    for leaf in (1, [], {}):
-        assert _json_bound({"a": nested(126, leaf, True)}, 10**9) < 10_000
-        assert _json_bound({"a": nested(126, leaf, False)}, 10**9) < 10_000
-    assert _json_bound({"a": nested(128, 1, True)}, 10**9) > 10**9
+def test_survey_levels() -> None:
+    """D1: data nested too deep are not surveyed; to the last level that may be they are."""
+    for by_list in (True, False):
+        for leaf in (1, [], {}):
+            assert _survey({"a": nested(126, leaf, by_list)}, 10**9) is not None
+        assert _survey({"a": nested(127, 1, by_list)}, 10**9) is not None
+        assert _survey({"a": nested(127, [], by_list)}, 10**9) is None
 
 
-def test_bound_what_is_shared_without_joining_it() -> None:
+def test_survey_what_is_shared_without_joining_it() -> None:
     """D3: data that mention a long text often, or themselves, are given up before they take memory or time."""
     long = "x" * 100_000
     endless: list[Any] = []
@@ -480,8 +563,14 @@ def test_bound_what_is_shared_without_joining_it() -> None:
     many = ["x"] * 1_000_000
     tracemalloc.start()
     try:
-        for data in ({"a": [long] * 1_000}, {"a": endless}, {"a": wide}, {"a": many}):
-            assert _json_bound(data, 163_840) > 163_840
+        for data in (
+            {"a": [long] * 1_000},
+            {"a": endless},
+            {"a": wide},
+            {"a": many},
+            {"a": [{long: 1, "b": 2}] * 1_000},
+        ):
+            assert _survey(data, 163_840) is None
         assert tracemalloc.get_traced_memory()[1] < 3_000_000
     finally:
         tracemalloc.stop()
@@ -492,7 +581,7 @@ def test_bound_up_to_ten_times_the_limit() -> None:
     for value in (1.5, 10_000, "\n", [1.5], {"k": "\n"}):
         data = {"rows": [value] * 300}
         size = size_of(data)
-        assert size < _json_bound(data, 10 * size) <= 10 * size
+        assert size < bound_of(data, 10 * size) <= 10 * size
         assert unpackb(encode_data(data, size)) == data
         with pytest.raises(DataTooLarge) as caught:
             encode_data(data, size - 1)
