@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 
 from sortedcontainers import SortedDict
 
-from mapitem.item import NEVER, row_expires, row_is_timed, row_last_times
+from mapitem.item import FIRST_INSTANT, NEVER, row_expires, row_is_timed, row_last_times
 from mapitem.records import EXPIRE, REMOVE, UPDATE
 
 TYPE_CHECKING = False
@@ -34,6 +34,9 @@ ALWAYS_LOOK = -(2**63)
 
 ITEMS_PER_BLOCK = 128
 
+# How many keys a purge takes out in one call of C, during which no other thread runs: some milliseconds.
+_PORTION = 4096
+
 
 def is_due(expires: int, now: int) -> bool:
     """The rule of expiry, for items and maps alike: due from the very instant on (T3)."""
@@ -45,7 +48,8 @@ class MapState:
 
     ``quiet_until`` is an instant before which nothing in the map is due, nor the map itself: a read at an earlier one
     may take what ``rows`` holds, without a lock. It is ``ALWAYS_LOOK`` for a map that has ended or whose store wants
-    every read to take the long way.
+    every read to take the long way. ``gone_by`` is the instant of a purge while it is under way: what is due by then
+    is gone for every read, also by a clock that went back.
     """
 
     __slots__ = (
@@ -54,6 +58,7 @@ class MapState:
         "created_by",
         "ended",
         "expires",
+        "gone_by",
         "heap",
         "held",
         "live_bytes",
@@ -103,6 +108,7 @@ class MapState:
         self.watchers: WeakSet[Watch] | None = None  # whom a write has to wake
         self.held = False  # while a record of several operations is being applied
         self.quiet_until = expires
+        self.gone_by = ALWAYS_LOOK
 
     @property
     def label(self) -> str:
@@ -126,7 +132,14 @@ class MapState:
         groups: dict[int, list[str]] = {expires: [] for expires in sorted(instants)}
         for expires, key in due:
             groups[expires].append(key)
-        return [key for group in groups.values() for key in sorted(group)]
+        return [key for group in groups.values() for key in self._in_order(group)]
+
+    def _in_order(self, keys: list[str]) -> Iterable[str]:
+        if len(keys) < _PORTION or len(keys) * 4 < len(self.rows):
+            return sorted(keys)
+        # As cheap, and not one long call of C.
+        wanted = set(keys)
+        return [key for key in _order(self.rows) if key in wanted]
 
     def _current(self, entries: Collection[tuple[int, str]]) -> Collection[tuple[int, str]]:
         """Those entries of the heap that count, each once: an expiry that was given twice stands there twice."""
@@ -205,14 +218,17 @@ class MapState:
     def expire(self, keys: Sequence[str], number: int, date: int) -> None:
         """Take out what was due: an event for each, numbered from ``number`` on."""
         rows = self.rows
-        self.live_bytes -= sum(map(len, keys))
-        # In one call of C, so that a read that takes no lock finds all of them or none, whatever the clock does.
-        self.live_bytes -= sum(map(len, map(partial(dict.pop, rows), keys)))
+        # In this order, so that a read that takes no lock finds all of them or none, whatever the clock does.
+        self.gone_by = date
+        if not self.held:
+            self.quiet_until = FIRST_INSTANT
+        for start in range(0, len(keys), _PORTION):
+            portion = keys[start : start + _PORTION]
+            self.live_bytes -= sum(map(len, portion)) + sum(map(len, map(partial(dict.pop, rows), portion)))
         if isinstance(rows, SortedDict):
             order = _order(rows)
             if len(keys) * 4 > len(order):
-                # One pass that keeps the rest is cheaper than that many deletions from the middle. Not in one call of
-                # C, during which nobody could read.
+                # One pass that keeps the rest is cheaper than that many deletions from the middle.
                 kept = [key for key in order if key in rows]
                 order.clear()
                 order.update(kept)
@@ -225,10 +241,15 @@ class MapState:
         self.timed -= len(keys)
         if len(keys) * 4 > len(self.heap):
             left = [entry for entry in self.heap if date < entry[0]] if all_count else []
-            # Where that was not all of it, as in a log that somebody else wrote: by the keys, at ten times the price.
-            self.heap = left if len(left) == self.timed else [entry for entry in self.heap if entry[1] in rows]
+            old, self.heap = self.heap, left
+            if len(left) != self.timed:
+                # That was not all of it, as in a log that somebody else wrote: by the keys, at ten times the price.
+                self.heap = [entry for entry in old if entry[1] in rows]
             heapify(self.heap)
+            while old:  # let go at once, it would be one more long call
+                del old[-_PORTION:]
         self.settle()
+        self.gone_by = ALWAYS_LOOK
 
     def lay(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
         """Put in a block of a base, over what an earlier one said of the same keys: no events."""

@@ -522,7 +522,7 @@ class Store:
             if quiet_until == ALWAYS_LOOK:
                 return self._row_after_others(state, key)
             if now >= quiet_until:
-                row = self._engine.row(state, key, now)
+                row = self._engine.row(state, key, max(now, state.gone_by))
                 # Afterwards, for an end is noted before the rows are gone.
                 self._engine.check_alive(state, now)
                 return row

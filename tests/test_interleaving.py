@@ -12,12 +12,14 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
+from random import Random
 from types import FrameType
 from typing import Any
 
 import pytest
 
 import mapitem
+import mapitem.state
 from mapitem import Map, MapNotFound, ReentrantUse, Store
 from mapitem.testing import ManualClock
 
@@ -84,9 +86,15 @@ def test_look_up_while_what_is_due_is_removed(store: Store, map_: Map, clock: Ma
 
 
 @pytest.mark.parametrize("due", [1, 2, 40, 99])
-def test_see_a_purge_whole_or_not_at_all(map_: Map, clock: ManualClock, due: int) -> None:
-    """T4: by a clock that goes back while it runs, too, either all that it removes is there or nothing."""
-    for number in range(100):
+def test_see_a_purge_whole_or_not_at_all(
+    map_: Map, clock: ManualClock, due: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T4: by a clock that goes back while it runs, too, either all that it removes is there or nothing.
+
+    A purge of very many takes them out in portions, in between which others run.
+    """
+    monkeypatch.setattr(mapitem.state, "_PORTION", 7)
+    for number in Random(1).sample(range(100), 100):
         map_.set(f"{number:02}", {}, ttl=10 if number < due else 60)
     clock.advance(10)
     seen: list[set[bool]] = []
@@ -100,6 +108,13 @@ def test_see_a_purge_whole_or_not_at_all(map_: Map, clock: ManualClock, due: int
     at_each_instruction(map_.purge, look)
     assert [found for found in seen if len(found) != 1] == []
     assert (seen[0], seen[-1]) == ({True}, {False})
+    assert [event.key for event in map_.changes("64")] == [f"{number:02}" for number in range(due)]
+    # And when it is over, that clock is right again.
+    clock.set(clock() - 5)
+    map_.set("first", {}, ttl=1)
+    map_.set("next", {}, ttl=2)
+    clock.advance(1)
+    assert ("first" in map_, "next" in map_) == (False, True)
 
 
 # ---------------------------------------------------------------- a write within a look-up
