@@ -47,7 +47,7 @@ from hypothesis import strategies as st
 from log_reader import FRAME, HEADER
 
 from mapitem import LogCorrupt, MapItemError, NewerFormat
-from mapitem.item import FIRST_INSTANT, LAST_INSTANT, MOST_EVENTS, NEVER
+from mapitem.item import FIRST_INSTANT, FULL, LAST_INSTANT, MOST_EVENTS, NEVER
 from mapitem.repair import check
 from mapitem.testing import ManualClock
 
@@ -245,7 +245,7 @@ def test_lives_with_the_ends_of_every_range(
         assert live_with(assemble(log), Path(folder) / "log") in ("opened", "refused")
 
 
-@pytest.mark.parametrize("count", [MOST_EVENTS // 2, MOST_EVENTS - 3])
+@pytest.mark.parametrize("count", [FULL, MOST_EVENTS - 3])
 def test_writes_no_count_that_no_opening_takes(count: int, tmp_path: Path) -> None:
     """G3: a map with the highest count there is opened and took a write, and the next opening refused the file.
 
@@ -271,6 +271,24 @@ def test_writes_no_count_that_no_opening_takes(count: int, tmp_path: Path) -> No
     with HastyStore(path, clock=ManualClock(now=10.0)) as store:
         assert store.recovery is None
         assert list(store.map("another")) == ["c"]
+
+
+def test_takes_items_up_to_the_count_that_is_full(tmp_path: Path) -> None:
+    """G3: the item before takes the last number that an item may have; of a batch none is taken that would go on."""
+    path = tmp_path / "log"
+    begin = [*MAP[:8], FULL - 1, FULL - 1]
+    path.write_bytes(assemble([pack([begin]), BASE_END]))
+    with HastyStore(path, clock=ManualClock(now=0.0)) as store:
+        map_ = store.map("m")
+        with pytest.raises(LogCorrupt, match="counts"), store.batch() as batch:
+            batch.set(map_, "a", {})
+            batch.set(map_, "b", {})
+        assert map_.set("a", {}).revision == f"{FULL - 1:x}"
+        with pytest.raises(LogCorrupt, match="counts"):
+            map_.set("a", {})
+        store.compact()
+    with HastyStore(path, clock=ManualClock(now=0.0)) as store:
+        assert list(store.map("m")) == ["a"]
 
 
 def test_refuses_a_count_that_leaves_no_room_for_what_must_go(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from mapitem import LogCorrupt, MapItem
 from mapitem.item import (
     EPOCH,
     FIRST_INSTANT,
+    FULL,
     LAST_INSTANT,
     MOST_EVENTS,
     NEVER,
@@ -248,7 +249,7 @@ def test_know_the_instants_of_a_date() -> None:
     assert (date_of(0), instant_of(EPOCH + timedelta(microseconds=7))) == (EPOCH, 7)
     assert all(map(is_instant, (FIRST_INSTANT, 0, LAST_INSTANT)))
     assert not any(map(is_instant, (FIRST_INSTANT - 1, LAST_INSTANT + 1, NEVER, True, 0.0, "0", None)))
-    assert (NEVER, MOST_EVENTS) == (2**63 - 1, 2**62)
+    assert (NEVER, MOST_EVENTS, FULL) == (2**63 - 1, 2**62, 2**61)
 
 
 def make(**fields: Any) -> MapItem:
