@@ -737,7 +737,7 @@ SAFEGUARDS: list[Safeguard] = [
             - self._unmap()
               try:
                   self._disk.truncate(…)
-                  self._disk.sync(…)
+              except OSError as error:
             """,
         ),
         (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", True, True),),
