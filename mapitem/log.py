@@ -7,14 +7,12 @@ open. Appending is for one thread at a time, the store's lock sees to that; ``sy
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from contextlib import suppress
 from threading import Lock, RLock
 
 from mapitem.errors import StoreClosed, StoreFailed
 from mapitem.frames import (
-    ALLOCATED_BYTES,
     CLOSE,
     FRAME_BYTES,
     HEADER_BYTES,
@@ -24,7 +22,8 @@ from mapitem.frames import (
     pack_frame,
     read_frame,
 )
-from mapitem.newlog import NewFile, NewLog
+from mapitem.newlog import NewFile, NewLog, ReplacedFile
+from mapitem.preallocation import Preallocation
 from mapitem.records import decode_record, encoder, rough_size
 
 TYPE_CHECKING = False
@@ -32,24 +31,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from mapitem.disk import Disk, Window
+    from mapitem.disk import Disk
     from mapitem.opening import Recovery
     from mapitem.records import Operation
-
-# How much a handle appends to a file with plain writes before space ahead is worth the trouble.
-_AHEAD_AFTER_BYTES = 8 * 1024
-# How much is allocated ahead: an eighth of the file, within these bounds. Little is mapped at a time, for what is
-# mapped and was written counts as the memory of the process.
-_LEAST_AHEAD_BYTES = 32 * 1024
-_MOST_AHEAD_BYTES = 1024 * 1024
 
 # How long a thread waits, in seconds, to be woken by one that syncs, before it looks for itself: that one may have been
 # interrupted.
 _PATIENCE = 0.05
 
-# How much of a file that was replaced is given back at once.
-_RELEASE_BYTES = 1024 * 1024
-# And how many records of a log in memory, which takes half a millisecond.
+# How many records of a log in memory are given back at once, which takes half a millisecond.
 _RELEASE_RECORDS = 4096
 
 
@@ -133,7 +123,7 @@ class FileLog:
         *,
         is_read_only: bool = False,
         ahead: bool = False,
-        mapped: bool = False,
+        at_power: bool = False,
     ) -> None:
         self._disk = disk
         self.path = path
@@ -152,16 +142,7 @@ class FileLog:
         self.synced_position = 0
         # Set while bytes beyond the end may lie in the file: an append that was interrupted.
         self._ragged = False
-        # What of the file is mapped, from where to where; a record that ends within goes there without a system call.
-        self._window: Window | None = None
-        self._mapped_from = 0
-        self._mapped_to = -1
-        # How long the file may be, zeros behind the last record included, if that is longer than ``size``.
-        self._allocated_to = 0
-        # From which size on space is allocated ahead, if at all, and whether it is mapped.
-        self._is_ahead = ahead
-        self._is_mapped = mapped
-        self._allocate_from = self.size + _AHEAD_AFTER_BYTES if ahead else sys.maxsize
+        self._ahead = Preallocation(disk, self.size, is_on=ahead, is_mapped=not at_power)
         self.failed: BaseException | None = None
         self.recovery: Recovery | None = None
         # Re-entrant only so that the store can tell a signal handler that it interrupted the lock's holder.
@@ -172,9 +153,7 @@ class FileLog:
         # Who waits for him meanwhile: up to which record, and a lock that is released to wake him.
         self._waiting: deque[tuple[int, Lock]] = deque()
         self._is_read_only = is_read_only
-        # The file that a new one took the place of, while there is something of it to give back, and how much.
-        self._replaced = -1
-        self._replaced_bytes = 0
+        self._replaced = ReplacedFile(disk)
 
     # ------------------------------------------------------------ writing
 
@@ -186,7 +165,7 @@ class FileLog:
         try:
             return self._append(payload)
         except OSError:
-            if self._replaced < 0:
+            if not self._replaced.is_held:
                 raise
             # What is left of the log before a compaction may be the very space that is missing.
             self.release_all()
@@ -203,13 +182,14 @@ class FileLog:
         place = self.size
         frame = pack_frame(payload, self._sequence, self._synced_to, self._seed)
         end = place + len(frame)
+        ahead = self._ahead
         self._ragged = True
         try:
-            if end <= self._mapped_to or (end >= self._allocate_from and self._allocate_ahead(end)):
+            if end <= ahead.mapped_to or (end >= ahead.allocate_from and ahead.extend(self.descriptor, place, end)):
                 # A tenth of what a system call costs, and it keeps the interpreter's lock, which a writer beside
                 # readers would get back only after a switch interval. Dead or alive, the page cache has it (P1).
-                start = self._mapped_from
-                self._window[place - start : end - start] = frame  # type: ignore[index]
+                start = ahead.mapped_from
+                ahead.window[place - start : end - start] = frame  # type: ignore[index]
             else:
                 written = self._disk.write(self.descriptor, frame, place)
                 if written < len(frame):
@@ -230,55 +210,6 @@ class FileLog:
         self._ragged = False
         return place
 
-    def _allocate_ahead(self, end: int) -> bool:
-        """Allocate what lies behind the last record, and map it; whether a record up to ``end`` may go through the map.
-
-        It never fails the record, which has a plain write to go by: where there is no space, that says so (F1). Not
-        mapped where writes wait for the disk ("power"): who writes to a page that another thread's fsync is writing out
-        waits for that in the middle of an assignment, with the interpreter's lock held, and of 16 threads half the
-        writes were lost. But a sync that does not have to make the file longer takes two thirds of the time.
-        """
-        size = self.size
-        ahead = min(max(size // 8, _LEAST_AHEAD_BYTES), _MOST_AHEAD_BYTES)
-        if end - size > ahead // 4:
-            return False  # large ones are faster with a plain write than page by page
-        self._unmap()
-        start = size - size % ALLOCATED_BYTES
-        stop = end + ahead + -(end + ahead) % ALLOCATED_BYTES
-        # Before the call: one that fails may have got half way.
-        self._allocated_to = max(self._allocated_to, stop)
-        try:
-            self._disk.allocate(self.descriptor, size, stop)
-            if not self._is_mapped:
-                self._allocate_from = stop
-                return False
-            self._window = self._disk.map(self.descriptor, start, stop)
-        except OSError:
-            with suppress(OSError):
-                # Others may need what there is.
-                self._disk.truncate(self.descriptor, size)
-            # Again when as much was written as would have been allocated, not at every record.
-            self._allocate_from = end + ahead
-            return False
-        self._allocate_from = 0
-        self._mapped_from, self._mapped_to = start, stop
-        return True
-
-    def _unmap(self) -> None:
-        """Let the map go. Before the file is cut, for to touch a page behind its end would be a signal."""
-        self._mapped_to = -1
-        if self._window is not None:
-            self._window.close()
-            self._window = None
-
-    def _trim(self) -> None:
-        """Take away what was allocated ahead, and allocate no more: a file that is closed has no zeros at its end."""
-        self._allocate_from = sys.maxsize
-        self._unmap()
-        if self._allocated_to > self.size:
-            self._disk.truncate(self.descriptor, self.size)
-            self._allocated_to = 0
-
     def _unmark(self) -> None:
         """Take the mark of a clean end off the medium before anything is written: from now on it would lie (R5).
 
@@ -294,13 +225,13 @@ class FileLog:
         On the medium too, before anything is written there: what was interrupted may be whole, and records that came
         behind another must not be found behind it after a power cut.
         """
-        self._unmap()
+        self._ahead.unmap()
         try:
             self._disk.truncate(self.descriptor, self.size)
         except OSError as error:
             raise self.fail(error) from error
         self._sync_file()
-        self._allocated_to = 0
+        self._ahead.allocated_to = 0
         self._ragged = False
 
     def sync(self, position: int | None = None) -> None:
@@ -394,7 +325,7 @@ class FileLog:
             if self._is_read_only:
                 return
             if not self._is_marked:
-                self._trim()
+                self._ahead.trim(self.descriptor, self.size)
                 if sync:
                     self.sync()
                 self._append(CLOSE)
@@ -409,7 +340,7 @@ class FileLog:
 
     def abandon(self) -> None:
         """Let the file go as it is. May be called twice."""
-        self._unmap()
+        self._ahead.unmap()
         self.release_all()
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
@@ -511,43 +442,27 @@ class FileLog:
             self.failed = None
 
     def _go_on_in(self, new: NewLog) -> None:
-        self._unmap()
+        self._ahead.unmap()
         self.release_all()
-        self._replaced_bytes = self.size
-        self._replaced, self.descriptor = self.descriptor, new.file.keep()
+        self._replaced.size = self.size
+        # In one step, for one that is interrupted: closed is each of the two, and once.
+        self._replaced.descriptor, self.descriptor = self.descriptor, new.file.keep()
         self._header = new.header
         self._seed = new.header.seed
         self.size = self._synced_to = new.end
         self._sequence = new.sequence
-        self._allocated_to = 0
-        self._allocate_from = new.end + _AHEAD_AFTER_BYTES if self._is_ahead else sys.maxsize
+        self._ahead.start_at(new.end)
         self.synced_position = self.position
         self._is_marked = False
-        if self._replaced_bytes <= _RELEASE_BYTES or not self._disk.is_forgotten(self._replaced):
-            self.release_all()
+        self._replaced.hold_if_large()
 
     def release(self) -> bool:
-        """Give back a portion of the file that was replaced, and say whether nothing is left of it.
-
-        Whoever closes a file last waits until all of its space is free, a millisecond for each MiB. Cut bit by bit is
-        only what nobody else has open and no name leads to: others read on in theirs, also while they are at it (R7).
-        """
-        if self._replaced_bytes > _RELEASE_BYTES:
-            self._replaced_bytes -= _RELEASE_BYTES
-            with suppress(OSError):
-                self._disk.truncate(self._replaced, self._replaced_bytes)
-                return False
-        self.release_all()
-        return True
+        """Give back a portion of the file that was replaced, and say whether nothing is left of it."""
+        return self._replaced.release()
 
     def release_all(self) -> None:
         """Give back at once what is left of the file that was replaced, if anything is."""
-        descriptor, self._replaced, self._replaced_bytes = self._replaced, -1, 0
-        if descriptor >= 0:
-            try:  # noqa: SIM105  # the lines of suppress could be interrupted, and the descriptor be lost
-                self._disk.close(descriptor)
-            except OSError:
-                pass  # what it held is in the new one
+        self._replaced.release_all()
 
     def copy_to(self, target: str, lock: AbstractContextManager[object]) -> None:
         """Copy the log as it is now into a new file, whole and marked as cleanly closed (M5).

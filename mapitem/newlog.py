@@ -1,7 +1,7 @@
 """New files: written beside their final name, and given it only when they are whole and on the medium (durability M1).
 
-``NewFile`` is any such file, ``NewLog`` a log in one, written record by record. What a record means this room does not
-know.
+``NewFile`` is any such file, ``NewLog`` a log in one, written record by record, and ``ReplacedFile`` what had the name
+before. What a record means this room does not know.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _WRITE_BYTES = 64 * 1024
 # How much of a new file may wait for the medium: what is synced at once is what a writer waits for.
 _SYNC_BYTES = 1024 * 1024
+# How much of a file that was replaced is given back at once.
+_RELEASE_BYTES = 1024 * 1024
 
 
 class NewFile:
@@ -140,3 +142,49 @@ class NewLog:
         if self._unsynced >= _SYNC_BYTES:
             self._disk.sync(self.file.descriptor)
             self._unsynced = 0
+
+
+class ReplacedFile:
+    """The file that a new one took the place of, for as long as something of it is left to give back.
+
+    Whoever closes a file last waits until all of its space is free, a millisecond for each MiB. So a large one is held
+    open and cut bit by bit, but only if nobody else has it open and no name leads to it: others read on in theirs, also
+    while they are at it (R7). To give back raises no ``OSError``: what the file held is in the new one.
+
+    ``descriptor``, which is -1 for none, and ``size`` in bytes are set by whoever had the file open until then. For one
+    file and one thread at a time.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self.descriptor = -1
+        self.size = 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether there is one, which takes space."""
+        return self.descriptor >= 0
+
+    def hold_if_large(self) -> None:
+        """Leave it to ``release``, unless it is small or somebody may read in it: then it is let go at once."""
+        if self.size <= _RELEASE_BYTES or not self._disk.is_forgotten(self.descriptor):
+            self.release_all()
+
+    def release(self) -> bool:
+        """Give back a portion of it, and say whether nothing is left."""
+        if self.size > _RELEASE_BYTES:
+            self.size -= _RELEASE_BYTES
+            with suppress(OSError):
+                self._disk.truncate(self.descriptor, self.size)
+                return False
+        self.release_all()
+        return True
+
+    def release_all(self) -> None:
+        """Give back at once what is left of it, if anything is."""
+        descriptor, self.descriptor, self.size = self.descriptor, -1, 0
+        if descriptor >= 0:
+            try:  # noqa: SIM105  # the lines of suppress could be interrupted, and the descriptor be lost
+                self._disk.close(descriptor)
+            except OSError:
+                pass

@@ -98,7 +98,7 @@ def _create_log(disk: Disk, path: str, *, at_power: bool, ahead: bool) -> FileLo
         scan = Scan(disk, new.file.descriptor, new.header)
         for _ in scan:
             raise AssertionError("a new log has no records")
-        log = FileLog(disk, path, new.file.descriptor, new.header, scan, ahead=ahead, mapped=ahead and not at_power)
+        log = FileLog(disk, path, new.file.descriptor, new.header, scan, ahead=ahead, at_power=at_power)
         new.file.keep()
         return log
     except BaseException:
@@ -176,9 +176,7 @@ class OpenedLog:
         The descriptor is the log's from now on, also if this fails.
         """
         scan = self._scan
-        log = FileLog(
-            self._disk, self._path, self._descriptor, self._header, scan, ahead=ahead, mapped=ahead and not at_power
-        )
+        log = FileLog(self._disk, self._path, self._descriptor, self._header, scan, ahead=ahead, at_power=at_power)
         self._descriptor = -1
         try:
             if not scan.is_clean:

@@ -25,7 +25,8 @@ from kill.workload import feed, look, moves, play
 
 import mapitem.compaction
 import mapitem.compactor
-import mapitem.log
+import mapitem.newlog
+import mapitem.preallocation
 import mapitem.state
 from mapitem import HistoryCompacted, ItemAdded, MapNotFound, Store, StoreFailed
 from mapitem.disk import Disk
@@ -339,10 +340,10 @@ def test_keep_the_file_small_under_endless_overwriting(
     threshold = 32 * KIB
     monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", threshold)
     # What is allocated ahead belongs to the constant: about a fourth of the threshold, as in earnest.
-    for room in (mapitem.log, mapitem.frames):
+    for room in (mapitem.preallocation, mapitem.frames):
         monkeypatch.setattr(room, "ALLOCATED_BYTES", 4 * KIB)
-    monkeypatch.setattr(mapitem.log, "_LEAST_AHEAD_BYTES", 2 * KIB)
-    monkeypatch.setattr(mapitem.log, "_MOST_AHEAD_BYTES", 8 * KIB)
+    monkeypatch.setattr(mapitem.preallocation, "_LEAST_AHEAD_BYTES", 2 * KIB)
+    monkeypatch.setattr(mapitem.preallocation, "_MOST_AHEAD_BYTES", 8 * KIB)
     constant = 2 * threshold
     path = tmp_path / "store.mapitem"
     random = Random(5)
@@ -574,7 +575,7 @@ def fill(store: Store, items: int = 2000) -> None:
 @pytest.fixture
 def releasing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ReleasingDisk, Store]]:
     monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", 128 * KIB)
-    monkeypatch.setattr(mapitem.log, "_RELEASE_BYTES", 64 * KIB)
+    monkeypatch.setattr(mapitem.newlog, "_RELEASE_BYTES", 64 * KIB)
     disk = ReleasingDisk()
     with store_on(disk, tmp_path / "store.mapitem", durability="none", compact_at=1.2) as store:
         fill(store)
@@ -603,7 +604,7 @@ def test_give_back_the_old_log_bit_by_bit(releasing: tuple[ReleasingDisk, Store]
     assert size - disk.cuts[0] <= 64 * KIB
     assert 0 < disk.cuts[-1] <= 64 * KIB
     assert all(one - other == 64 * KIB for one, other in zip(disk.cuts, disk.cuts[1:], strict=False))
-    assert store._log._replaced == -1  # type: ignore[union-attr]
+    assert not store._log._replaced.is_held  # type: ignore[union-attr]
     # And once more, for what is given back must not keep the next compaction from its turn.
     before = len(disk.cuts)
     compact_by_writing(store, disk)
@@ -637,7 +638,7 @@ def test_cut_no_log_that_somebody_reads(releasing: tuple[ReleasingDisk, Store], 
 
 def test_let_the_old_log_go_when_the_store_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """F5: what has not been given back yet leaves no descriptor behind, and the next compaction does not lose it."""
-    monkeypatch.setattr(mapitem.log, "_RELEASE_BYTES", 1 * KIB)
+    monkeypatch.setattr(mapitem.newlog, "_RELEASE_BYTES", 1 * KIB)
     disk = ReleasingDisk()
     before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
     with store_on(disk, tmp_path / "store.mapitem", durability="none") as store:
@@ -936,7 +937,7 @@ class TightDisk(Disk):
         return True
 
     def write(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
-        if self.store is not None and isinstance(self.store._log, FileLog) and self.store._log._replaced >= 0:
+        if self.store is not None and isinstance(self.store._log, FileLog) and self.store._log._replaced.is_held:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().write(descriptor, data, offset)
 
@@ -946,7 +947,7 @@ def test_need_no_space_that_the_log_before_still_takes(tmp_path: Path, monkeypat
 
     It was given back bit by bit with the writes that succeeded, and none did.
     """
-    monkeypatch.setattr(mapitem.log, "_RELEASE_BYTES", KIB)
+    monkeypatch.setattr(mapitem.newlog, "_RELEASE_BYTES", KIB)
     disk = TightDisk()
 
     class Tight(Store):
@@ -964,13 +965,13 @@ def test_need_no_space_that_the_log_before_still_takes(tmp_path: Path, monkeypat
                     store._compactor.step()
             log = store._log
             assert isinstance(log, FileLog)
-            assert log._replaced >= 0
+            assert log._replaced.is_held
             disk.store = store
             if again == "set":
                 map_.set("a", {"n": 100})
             else:
                 store.compact()
-            assert log._replaced < 0
+            assert not log._replaced.is_held
             assert map_["a"].data["n"] in (99, 100)
     with Store(tmp_path / "store.mapitem") as store:
         assert store.recovery is None

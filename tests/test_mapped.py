@@ -27,7 +27,7 @@ from test_log import open_log as open_plainly
 from test_processes import fork, idle_child, in_child, open_files
 
 import mapitem.disk
-import mapitem.log
+import mapitem.preallocation
 from mapitem import LogCorrupt, NotAStore, Store, StoreFailed
 from mapitem.disk import Disk
 from mapitem.frames import ALLOCATED_BYTES, CLOSE, FRAME_BYTES, HEADER_BYTES, Header, pack_frame
@@ -92,7 +92,7 @@ class RecordedWindow:
 
 def open_log(disk: Disk, path: str, *, rewrite: bool = False, map_after: int = 0) -> FileLog:
     """A log that maps after so many bytes."""
-    with mock.patch.object(mapitem.log, "_AHEAD_AFTER_BYTES", map_after):
+    with mock.patch.object(mapitem.preallocation, "_AHEAD_AFTER_BYTES", map_after):
         return open_plainly(disk, path, rewrite=rewrite)
 
 
@@ -112,7 +112,7 @@ def path(tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Maps from the first record on."""
-    monkeypatch.setattr(mapitem.log, "_AHEAD_AFTER_BYTES", 0)
+    monkeypatch.setattr(mapitem.preallocation, "_AHEAD_AFTER_BYTES", 0)
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_append_without_a_call(log: FileLog, disk: MapRecorder, path: str) -> No
 
 def test_begin_to_map_only_when_it_is_worth_it(disk: MapRecorder, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file to which little is written stays as small as that, and its first writes are plain."""
-    monkeypatch.setattr(mapitem.log, "_AHEAD_AFTER_BYTES", 8 * KIB)
+    monkeypatch.setattr(mapitem.preallocation, "_AHEAD_AFTER_BYTES", 8 * KIB)
     log = open_log(disk, path, map_after=8 * KIB)
     first = log.size
     log.append(MAP_RECORD)
@@ -171,7 +171,7 @@ def test_move_on_with_the_file(log: FileLog, disk: MapRecorder, path: str) -> No
     while log.size < 10 * KIB * KIB:
         log.append(record(7, 100))
         assert len(disk.mapped) == 1
-        length = max(length, log._mapped_to - log._mapped_from)
+        length = max(length, log._ahead.mapped_to - log._ahead.mapped_from)
         if disk.taken() != ["assign"]:
             moves.append((log.size, os.path.getsize(path) - log.size))
     assert length <= (1024 + 2 * 64) * KIB
@@ -360,7 +360,7 @@ def test_take_away_what_was_allocated_in_vain(disk: MapRecorder, path: str) -> N
     log.append(MAP_RECORD)
     assert os.path.getsize(path) == log.size
     # And where not even that succeeds, the end takes it away.
-    log._allocate_from = 0
+    log._ahead.allocate_from = 0
     disk.refused["truncate"] = OSError(errno.EIO, "no")
     log.append(record(1))
     assert os.path.getsize(path) > log.size
@@ -375,7 +375,7 @@ def test_take_away_what_was_allocated_in_vain(disk: MapRecorder, path: str) -> N
 def test_cut_what_was_interrupted(log: FileLog, disk: MapRecorder, path: str, at: str, error: BaseException) -> None:
     """F3: an append that is interrupted is not in the file, whose map is let go before it is cut."""
     if at != "assign":
-        log._unmap()
+        log._ahead.unmap()
     size = log.size
     disk.refused[at] = error
     with pytest.raises(type(error)):
@@ -390,7 +390,7 @@ def test_cut_what_was_interrupted(log: FileLog, disk: MapRecorder, path: str, at
 
 def test_cut_an_append_that_was_interrupted_when_it_was_done(log: FileLog, disk: MapRecorder, path: str) -> None:
     """F3: a whole record whose append was interrupted behind the assignment is cut, and not found by anybody."""
-    window = log._window
+    window = log._ahead.window
 
     class Interrupting:
         def __setitem__(self, place: slice, data: bytes) -> None:
@@ -400,7 +400,7 @@ def test_cut_an_append_that_was_interrupted_when_it_was_done(log: FileLog, disk:
         def close(self) -> None:
             window.close()  # type: ignore[union-attr]
 
-    log._window = Interrupting()
+    log._ahead.window = Interrupting()
     with pytest.raises(KeyboardInterrupt):
         log.append(record(1))
     assert stored(path)[0] == []
@@ -410,7 +410,6 @@ def test_cut_an_append_that_was_interrupted_when_it_was_done(log: FileLog, disk:
 
 FULL_DISK = """
     import errno, os, sys
-    import mapitem.log
     from mapitem import Store
     folder, mapped = sys.argv[1], sys.argv[2] == "True"
     store = Store(f"{folder}/store", mapped=mapped, compact_at=None)
@@ -418,7 +417,7 @@ FULL_DISK = """
     map_.set("0", {"text": "x" * 9000})
     for number in range(1, 40):
         map_.set(f"{number}", {"text": "x" * 300})
-    assert (store._log._window is not None) is mapped
+    assert (store._log._ahead.window is not None) is mapped
     # Somebody else takes all the space there is; what was allocated stays ours.
     with open(f"{folder}/other", "wb", buffering=0) as other:
         try:
@@ -440,7 +439,7 @@ FULL_DISK = """
     os.unlink(f"{folder}/other")
     for number in range(3000, 3400):
         map_.set(f"{number}", {"text": "x" * 300})
-    assert (store._log._window is not None) is mapped
+    assert (store._log._ahead.window is not None) is mapped
     store.close()
     with Store(f"{folder}/store") as store:
         assert store.recovery is None

@@ -734,7 +734,7 @@ SAFEGUARDS: list[Safeguard] = [
         "F1",
         (
             """
-            - self._unmap()
+            - self._ahead.unmap()
               try:
                   self._disk.truncate(…)
               except OSError as error:
@@ -747,8 +747,8 @@ SAFEGUARDS: list[Safeguard] = [
         "F1",
         (
             """
-              self._allocate_from = sys.maxsize
-            - self._unmap()
+              self.allocate_from = sys.maxsize
+            - self.unmap()
             """,
         ),
         (_crashes("tiny", "none"),),
@@ -758,9 +758,9 @@ SAFEGUARDS: list[Safeguard] = [
         "M1",
         (
             """
-            - self._unmap()
+            - self._ahead.unmap()
               self.release_all()
-              self._replaced_bytes = …
+              self._replaced.size = …
             """,
         ),
         (_crashes("compaction by hand", "none"),),
@@ -770,7 +770,7 @@ SAFEGUARDS: list[Safeguard] = [
         "F5, R8",
         (
             """
-            - self._unmap()
+            - self._ahead.unmap()
               self.release_all()
               descriptor, self.descriptor = …
             """,
@@ -782,7 +782,7 @@ SAFEGUARDS: list[Safeguard] = [
         "F1",
         (
             """
-            - self._disk.allocate(self.descriptor, size, stop)
+            - self._disk.allocate(descriptor, size, stop)
             """,
         ),
         (_crashes("tiny", "none"),),
@@ -792,7 +792,7 @@ SAFEGUARDS: list[Safeguard] = [
         "F1",
         (
             """
-                  self._window = self._disk.map(…)
+                  self.window = self._disk.map(…)
             - except OSError:
             + except NotImplementedError:
             """,
@@ -804,7 +804,7 @@ SAFEGUARDS: list[Safeguard] = [
         "F1",
         (
             """
-            - self._allocate_from = end + ahead
+            - self.allocate_from = end + ahead
             """,
         ),
         (_test("test_mapped.test_write_plainly_what_cannot_be_mapped", "allocate", errno.ENOSPC),),
@@ -828,7 +828,7 @@ SAFEGUARDS: list[Safeguard] = [
         "R5",
         (
             """
-            - self._trim()
+            - self._ahead.trim(…)
               if sync:
                   self.sync()
             """,
