@@ -18,7 +18,7 @@ from threading import Thread
 from typing import Any
 
 import mapitem.compactor
-import mapitem.log
+import mapitem.preallocation
 from mapitem import Store
 from mapitem.disk import Disk
 from mapitem.testing import ManualClock
@@ -166,7 +166,7 @@ class Child:
 def main() -> None:
     order = json.loads(sys.argv[1])
     mapitem.compactor.COMPACT_FROM_BYTES = SMALL_LOG
-    mapitem.log._MAP_AFTER_BYTES = order["map_after"]
+    mapitem.preallocation._AHEAD_AFTER_BYTES = order["map_after"]
     if order["call"]:
         Store._disk = KillingDisk(order["call"], order["moment"])
     say("ready")
