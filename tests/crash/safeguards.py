@@ -632,7 +632,7 @@ SAFEGUARDS: list[Safeguard] = [
         (
             """
             - self._sync_file()
-              self._allocated_to = 0
+              self._ahead.allocated_to = 0
               self._ragged = False
             """,
         ),
