@@ -1,7 +1,7 @@
 """The bytes of the log: the header, the frames around records, and how to read a file that may be torn or damaged.
 
 ``docs/format.md`` gives every byte. This room turns bytes into payloads and back; what a payload means it does not
-know, apart from the two marks, and it changes no file.
+know, apart from the three marks, and it changes no file.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ _WHOLE_FRAME = Struct(">2sIQQI")
 FRAME_BYTES = _WHOLE_FRAME.size
 _MARKER = b"\xb5m"
 
-# Two payloads that are msgpack strings, where records are arrays.
+# Three payloads that are msgpack strings, where records are arrays.
 BASE_END = b"\xa8base end"
 CLOSE = b"\xa5close"
+CUT = b"\xa3cut"  # shorter than any record, which is what it is good for
 
 # What is allocated ahead ends at a multiple of this, and so are zeros at the end of any other file no such thing; maps
 # begin there, for it is a multiple of every page size.
@@ -145,7 +146,7 @@ class Scan:
             if payload == BASE_END:
                 self.based = True
                 self.synced_to = self.end  # a base is on the medium before the file gets its name
-            elif not self.closed:
+            elif not self.closed and payload != CUT:
                 yield payload
 
     def _stop(self, reason: str) -> None:
@@ -199,7 +200,7 @@ class Scan:
             return b"", 0, f"record {sequence} stands where record {self.records} belongs"
         if synced_to > self.end:
             return b"", 0, "a record claims that more was synced than there was"
-        if payload == (BASE_END if self.based else CLOSE):
+        if payload == BASE_END if self.based else payload in (CLOSE, CUT):
             return b"", 0, "a mark stands where none belongs"
         return payload, synced_to, None
 

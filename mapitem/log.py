@@ -14,6 +14,7 @@ from threading import Lock, RLock
 from mapitem.errors import StoreClosed, StoreFailed
 from mapitem.frames import (
     CLOSE,
+    CUT,
     FRAME_BYTES,
     HEADER_BYTES,
     Header,
@@ -140,7 +141,8 @@ class FileLog:
         # How many records were appended through this handle, and how many of them are on the medium.
         self.position = 0
         self.synced_position = 0
-        # Set while bytes beyond the end may lie in the file: an append that was interrupted.
+        # Set while bytes beyond the end may lie in the file, or in blocks that were freed: an append that was
+        # interrupted or refused, or a process before this one that died.
         self._ragged = False
         self._ahead = Preallocation(disk, self.size, is_on=ahead, is_mapped=not at_power)
         self.failed: BaseException | None = None
@@ -177,6 +179,7 @@ class FileLog:
             self._unmark()
         if self._ragged:
             self.cut()
+            self._seal()
 
     def _append(self, payload: bytes) -> int:
         place = self.size
@@ -218,6 +221,7 @@ class FileLog:
         # In one step, for one that is interrupted: from now on the mark is bytes behind the end, and nothing but cut.
         self._is_marked, self._ragged = False, True
         self.cut()
+        self._ragged = False
 
     def cut(self) -> None:
         """Cut the file back to its last whole record; if even that fails, nobody knows what it holds (F2).
@@ -232,6 +236,23 @@ class FileLog:
             raise self.fail(error) from error
         self._sync_file()
         self._ahead.allocated_to = 0
+
+    def _seal(self) -> None:
+        """Put a mark where something was cut, and on the medium, before another record goes there.
+
+        What was cut may be whole in a freed block, and come up again in the place of what is written there next: with
+        the number that belongs there, and of this generation. In the place of the mark it is not whole, for the mark is
+        shorter than any record, and the file ends with it; which is why it goes nowhere that was allocated ahead.
+        """
+        frame = pack_frame(CUT, self._sequence, self._synced_to, self._seed)
+        try:
+            self._disk.write_all(self.descriptor, frame, self.size)
+        except OSError:
+            self.cut()
+            raise
+        self._sync_file()
+        # In one step, for one that is interrupted: the file and the number belong together.
+        self._sequence, self.size = self._sequence + 1, self.size + len(frame)
         self._ragged = False
 
     def sync(self, position: int | None = None) -> None:
@@ -385,6 +406,8 @@ class FileLog:
         self._disk.sync(self.descriptor)
         self._disk.sync_directory(self.path)
         self._synced_to = self.size
+        # What he wrote behind that, or cut, may come up again. By the next append, for an opening shall need no space.
+        self._ragged = not self._is_marked
 
     def write_over(self) -> None:
         """Put the same records, each at the same place, into a new file of another generation.
@@ -453,7 +476,7 @@ class FileLog:
         self._sequence = new.sequence
         self._ahead.start_at(new.end)
         self.synced_position = self.position
-        self._is_marked = False
+        self._is_marked = self._ragged = False
         self._replaced.hold_if_large()
 
     def release(self) -> bool:

@@ -12,7 +12,17 @@ from errno import EIO
 from typing import TYPE_CHECKING
 
 from mapitem.disk import Disk
-from mapitem.frames import BASE_END, CLOSE, FRAME_BYTES, HEADER_BYTES, FrameSearch, Header, end_of_content, read_frame
+from mapitem.frames import (
+    BASE_END,
+    CLOSE,
+    CUT,
+    FRAME_BYTES,
+    HEADER_BYTES,
+    FrameSearch,
+    Header,
+    end_of_content,
+    read_frame,
+)
 from mapitem.item import MOST_EVENTS, NEVER, make_item, row_number, row_times
 from mapitem.records import (
     ADD,
@@ -168,7 +178,7 @@ class Salvage:
             self._reach(self._size + offset)
 
     def _take(self, payload: bytes) -> None:
-        if payload == CLOSE:
+        if payload in (CLOSE, CUT):
             return
         if payload == BASE_END:
             self._in_base = False

@@ -14,7 +14,7 @@ import msgpack
 
 HEADER = struct.Struct(">8sHHI16sI")
 FRAME = struct.Struct(">2sIQQI")
-BASE_END, CLOSE = b"\xa8base end", b"\xa5close"
+BASE_END, CLOSE, CUT = b"\xa8base end", b"\xa5close", b"\xa3cut"
 ROW_FIELDS = ("revision", "created", "updated", "expires", "created_by", "data")
 MAP_FIELDS = ("sid", "name", "created_by", "created", "updated", "expires", "revision", "oldest")
 
@@ -29,11 +29,11 @@ def read_log(path: Path) -> dict[str, Any]:
     end, sequence, in_base, clean, log = HEADER.size, 0, True, False, Log()
     while (frame := whole_frame(data, end, seed)) is not None:
         payload, number, synced_to = frame
-        if number != sequence or synced_to > end or payload == (CLOSE if in_base else BASE_END):
+        if number != sequence or synced_to > end or payload in ((CLOSE, CUT) if in_base else (BASE_END,)):
             break
         if payload == BASE_END:
             in_base, log.events = False, []
-        elif payload != CLOSE:
+        elif payload not in (CLOSE, CUT):
             for operation in msgpack.unpackb(payload):
                 log.apply(*operation)
         clean = payload == CLOSE

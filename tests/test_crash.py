@@ -248,6 +248,24 @@ def test_lets_no_dropped_record_come_up_again_out_of_a_freed_block(level: str) -
         check_opening(SimDisk(Medium.of({PATH: image})), again.states, promise, kind=POWER, level="power")
 
 
+def test_cuts_a_torn_tail_at_once_and_tells_of_it_once() -> None:
+    """R2, R4: an opening that writes nothing and dies leaves nothing of the tail to the next."""
+    with surroundings():
+        run = Run.of(WRITES)
+        assert run.store is not None
+        node, end = run.disk.medium.find(PATH), run.store._log.size
+        assert node is not None
+        forget(run.store)
+        run.disk.medium.apply(("truncate", node.number, end))
+        run.disk.medium.apply(("write", node.number, end, b"torn"))
+        for dropped in (4, 0):
+            store = open_store(run.disk, durability="process")
+            assert store.recovery is not None
+            assert store.recovery.dropped_bytes == dropped
+            assert len(run.disk.medium.files()[PATH]) == end
+            forget(store)
+
+
 def test_leaves_no_half_copy_of_the_bytes_that_an_opening_was_about_to_cut() -> None:
     """R8: the copy of a torn tail is made under the one temporary name that the next opening takes away."""
     with surroundings():

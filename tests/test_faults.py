@@ -26,6 +26,7 @@ from crash.workloads import LEVELS, PATH, WORKLOADS, Run, Step, around, forget, 
 
 import mapitem
 from mapitem import Event, LogCorrupt, NotAStore, Store, StoreClosed, StoreFailed, StoreReadOnly
+from mapitem.frames import CUT
 from mapitem.opening import Recovery
 
 ROOMS = os.path.dirname(mapitem.__file__) + os.sep
@@ -129,6 +130,31 @@ def test_forgets_no_failure_that_an_interruption_hides(name: str, probe: bool) -
     assert tally.tried > 10
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_knows_whether_a_purge_that_nobody_sees_was_written(level: str) -> None:
+    """V2: a compaction was refused the write that drops an expired map, and the check took it for written.
+
+    Nobody sees the difference, and so it asked the store in vain: once after the refusal, and once more when the store
+    had failed and was opened anew. Then the map was still in the file, and a crash was said to have brought it back.
+    """
+    steps: list[Step] = [
+        *[("open", level), ("map", "n", 20), ("set", "n", "a", {"n": 1}), ("tick", 30), ("map", "p")],
+        *[("compact",), ("set", "p", "b", {"n": 2}), ("sync",)],
+    ]
+    tally = Tally()
+    with surroundings():
+        writes = [call for call, kind in enumerate(calls_of(steps, level)) if kind == "write"]
+    for call in writes:
+        for plan in (
+            [Planned(call, Fault(errno.EDQUOT, 0.9), ("write",))],
+            [Planned(call, Fault(errno.EIO, 1.0)), Planned(call + 1, Fault(errno.EIO))],
+            [Planned(call, Fault(errno.EIO, 1.0)), Planned(call + 2, Fault(errno.EIO))],
+        ):
+            with surroundings():
+                fail(steps, level, plan, tally, Random(1))
+    assert tally.tried > 60
+
+
 def test_knows_a_failure_for_every_call_of_the_disk() -> None:
     """V2: no kind of call is left out of the sweeps."""
     made: set[str] = set()
@@ -213,6 +239,76 @@ def test_goes_on_after_a_short_write(run: Run) -> None:
     run.do(("set", "m", "b", {"n": 2}))
     run.do(("close",))
     run.do(("open",))
+    run.compare()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("cut", "mapped"), [("refused", False), ("killed", False), ("killed", True)])
+def test_lets_no_refused_write_come_up_again(level: str, cut: str, mapped: bool) -> None:
+    """P3, F1: a write that was refused had got to the medium whole, and was cut; a power cut came into the next one.
+
+    That one was of the same length, and in its place the freed block came up again that had held the first: of the
+    right place, number and generation, so that it was taken for one that had been acknowledged, with others behind it.
+    The same with a process that was killed before the cut was synced, so that the next one did not know of any.
+    """
+    with surroundings(mapped=mapped):
+        run = Run()
+        run.level = level
+        for step in (("open", level), ("map", "m"), ("sync",)):
+            run.do(step)
+        assert run.store is not None
+        if cut == "refused":
+            _failing(run, "write", Fault(errno.EIO, 1.0))
+            with pytest.raises(OSError, match="output"):
+                run.store.open_map("m").set("a", {"n": 1})
+        else:
+            end = run.store._log.size
+            run.store.open_map("m").set("a", {"n": 1})
+            forget(run.store)
+            node = run.disk.medium.find(PATH)
+            assert node is not None
+            run.disk.medium.apply(("truncate", node.number, end))
+            run.do(("open", level))
+        states = [view(run.store)]
+        for step in (("set", "m", "a", {"n": 2}), ("set", "m", "b", {"n": 2})):
+            run.do(step)
+            states.append(view(run.store))
+            for left in run.disk.medium.power_cuts(Random(1), 50, thorough=False):
+                again = open_store(SimDisk(Medium.of(left)))
+                assert view(again) in states
+                forget(again)
+        forget(run.store)
+
+
+def test_takes_no_room_for_the_mark_of_a_cut_from_a_store_on_a_full_disk(run: Run) -> None:
+    """F1: where not even that mark can be written, it is tried again, and the log is no longer than it was."""
+    assert run.store is not None
+    before = run.disk.medium.files()[PATH]
+    _failing(run, "write", Fault(errno.ENOSPC, 0.5), times=5)
+    for _ in range(5):
+        with pytest.raises(OSError, match="space"):
+            run.store.open_map("m").set("b", {"n": 2})
+        assert run.disk.medium.files()[PATH] == before
+    run.do(("set", "m", "b", {"n": 2}))
+    assert run.disk.medium.files()[PATH].count(CUT) == 1
+    run.do(("set", "m", "c", {"n": 2}))
+    assert run.disk.medium.files()[PATH].count(CUT) == 1
+    run.do(("close",))
+    run.do(("open",))
+    assert run.store.recovery is None
+    run.compare()
+
+
+def test_fails_where_the_mark_of_a_cut_cannot_be_synced(run: Run) -> None:
+    """F2: as anywhere else, what a sync that failed left is not known, and the store takes no more writes."""
+    assert run.store is not None
+    _failing(run, "write", Fault(errno.ENOSPC))
+    with pytest.raises(OSError, match="space"):
+        run.store.open_map("m").set("b", {"n": 2})
+    _failing(run, "sync", Fault(errno.EIO), skip=1)
+    with pytest.raises(StoreFailed) as raised:
+        run.store.open_map("m").set("b", {"n": 2})
+    assert raised.value.outcome_unknown
     run.compare()
 
 

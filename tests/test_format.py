@@ -258,7 +258,7 @@ def test_give_every_kind_and_size_in_the_page() -> None:
     assert f"## A frame: {frames.FRAME_BYTES} bytes" in page
     assert f"version **{frames.MAJOR}.{frames.MINOR}**" in page
     assert NEVER == 2**63 - 1
-    for mark in (frames.BASE_END, frames.CLOSE):
+    for mark in (frames.BASE_END, frames.CLOSE, frames.CUT):
         assert mark.hex(" ").upper() in page
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mapitem import LogCorrupt, StoreClosed, StoreFailed
 from mapitem.disk import Disk
-from mapitem.frames import BASE_END, FRAME_BYTES, HEADER_BYTES, Scan, read_header
+from mapitem.frames import BASE_END, CUT, FRAME_BYTES, HEADER_BYTES, Scan, read_header
 from mapitem.log import FileLog, MemoryLog
 from mapitem.newlog import NewFile, NewLog
 from mapitem.opening import OpenedLog, Recovery, open_to_read, open_to_write
@@ -104,6 +104,11 @@ class Recorder(Disk):
     def remove(self, path: str) -> None:
         self._note("remove")
         super().remove(path)
+
+
+# What the log does before the first record behind a cut.
+SEALING = ["truncate", "sync", "write", "sync"]
+SEAL_BYTES = FRAME_BYTES + len(CUT)
 
 
 @pytest.fixture
@@ -232,10 +237,12 @@ def test_cut_what_could_not_be_written(log: FileLog, disk: Recorder, path: str) 
     assert disk.taken() == ["write", "truncate", "sync"]
     assert (log.size, log.position, log.failed) == (size, 2, None)
     disk.refused.clear()
-    assert log.append(record(3)) == size
+    assert (next_place := log.append(record(3))) == size + SEAL_BYTES
+    assert disk.taken() == [*SEALING, "write"]
+    log.append(record(4))
     assert disk.taken() == ["write"]
-    assert stored(path)[0] == [1, 3]
-    assert [operations[0][2] for operations in log.read([place, size])] == [1, 3]
+    assert stored(path)[0] == [1, 3, 4]
+    assert [operations[0][2] for operations in log.read([place, next_place])] == [1, 3]
 
 
 @pytest.mark.parametrize("refused", ["truncate", "sync"])
@@ -267,7 +274,7 @@ def test_cut_what_was_interrupted(log: FileLog, disk: Recorder, path: str) -> No
         log.append(record(2))
     assert disk.taken() == ["write", "truncate", "sync"]
     disk.refused.clear()
-    assert (log.append(record(3)), log.failed) == (size, None)
+    assert (log.append(record(3)), log.failed) == (size + SEAL_BYTES, None)
     assert stored(path)[0] == [3]
 
 
@@ -284,7 +291,7 @@ def test_cut_before_the_next_write(log: FileLog, disk: Recorder, path: str) -> N
             assert disk.taken() == ["truncate", "sync", "write"]
         else:
             log.append(record(3))
-            assert disk.taken() == ["truncate", "sync", "write"]
+            assert disk.taken() == [*SEALING, "write"]
     assert stored(path)[0] == [3]
 
 
@@ -452,7 +459,7 @@ def test_cut_a_torn_tail(log: FileLog, disk: Recorder, path: str, rewrite: bool)
     anew = ["create", "set_mode", "write", "sync", "replace", "sync_directory"]
     assert calls[len(kept) :] == (anew if rewrite else ["sync", "sync_directory"])
     assert (again.size, os.path.getsize(path)) == (end, end)
-    assert again.append(record(2)) == end
+    assert again.append(record(2)) == end + (0 if rewrite else SEAL_BYTES)
     again.close(sync=True)
     assert stored(path)[0] == [1, 2]
     descriptor = disk.open_read(path)

@@ -30,7 +30,7 @@ import mapitem.disk
 import mapitem.preallocation
 from mapitem import LogCorrupt, NotAStore, Store, StoreFailed
 from mapitem.disk import Disk
-from mapitem.frames import ALLOCATED_BYTES, CLOSE, FRAME_BYTES, HEADER_BYTES, Header, pack_frame
+from mapitem.frames import ALLOCATED_BYTES, CLOSE, CUT, FRAME_BYTES, HEADER_BYTES, Header, pack_frame
 from mapitem.log import FileLog
 from mapitem.opening import open_to_read
 from mapitem.records import encode_record
@@ -383,8 +383,9 @@ def test_cut_what_was_interrupted(log: FileLog, disk: MapRecorder, path: str, at
     assert disk.taken()[-2:] == ["truncate", "sync"]
     assert (os.path.getsize(path), log.size, log.failed) == (size, size, None)
     disk.refused.clear()
-    assert log.append(record(2)) == size
-    assert disk.taken() == ["allocate", "map", "assign"]
+    assert log.append(record(2)) == size + FRAME_BYTES + len(CUT)
+    # The mark of the cut goes where nothing was allocated ahead.
+    assert disk.taken() == ["truncate", "sync", "write", "sync", "allocate", "map", "assign"]
     assert stored(path)[0] == [2]
 
 

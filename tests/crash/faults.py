@@ -33,9 +33,11 @@ from .workloads import (
     Model,
     PretendedLock,
     Run,
+    State,
     Step,
     brief,
     forget,
+    open_store,
     same,
     shown,
     view,
@@ -180,9 +182,9 @@ class Trial(Run):
         except (OSError, StoreFailed):
             self._check_let_go()
             return True
-        seen = view(self.store)
+        seen, held = view(self.store), self._held()
         for place in range(self.promise.high, self.promise.kill - 1, -1):
-            if same(shown(self.states[place], self.clock()), seen):
+            if same(self.states[place], held) and same(shown(self.states[place], self.clock()), seen):
                 break
         else:
             raise Finding(
@@ -195,6 +197,13 @@ class Trial(Run):
         self.states[place] = self.model.state()
         self._mark(kill=place, power=place, high=place, exists=True, unclean=None)
         return False
+
+    def _held(self) -> State:
+        """What the file holds, also of what is due: whether the write that takes that away is in it, nobody sees."""
+        store = open_store(SimDisk(self.disk.medium.clone()))
+        held = view(store)
+        forget(store)
+        return held
 
     def _attempt_close(self, sync: bool = True) -> bool:
         if self.store is None:
@@ -285,7 +294,8 @@ class Trial(Run):
             model, expected = self.model.after(step, self.clock())
         except KeyError:
             return False  # it builds on a step that was refused for good
-        here = self.promise.high
+        assert self.store is not None
+        here, position = self.promise.high, self.store._log.position
         changed = model.state() != self.model.state()
         events, failures = len(self.events), len(self.disk.failed)
         self._note(model, here + changed)
@@ -299,7 +309,7 @@ class Trial(Run):
             if step[0] != "compact":
                 self._check_refused(step, events, self.disk.failed[failures:], error)
                 self._mark(high=here)
-            elif same(shown(model.state(), self.clock()), self._view()):
+            elif self.store._log.position > position:
                 self.model = model  # what was due is gone, for that was a write of its own
                 self._acknowledge(here + changed, changed=changed)
             else:

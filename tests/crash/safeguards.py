@@ -594,6 +594,7 @@ SAFEGUARDS: list[Safeguard] = [
               except OSError:
             -     self.…cut()
                   raise
+              except BaseException:
             """,
         ),
         (
@@ -608,11 +609,46 @@ SAFEGUARDS: list[Safeguard] = [
             """
               if self._is_marked:
                   self._unmark()
-            - if self._ragged:
+              if self._ragged:
             -     self.…cut()
             """,
         ),
         (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", True, False),),
+    ),
+    Safeguard(
+        "the mark where a write was cut",
+        "P3, F1",
+        (
+            """
+            - self._seal()
+            + self._ragged = False
+            """,
+        ),
+        (
+            _test("test_faults.test_lets_no_refused_write_come_up_again", "none", "refused", False),
+            _test("test_faults.test_lets_no_refused_write_come_up_again", "process", "killed", True),
+        ),
+    ),
+    Safeguard(
+        "the mark where a process before may have cut, or lost, a write",
+        "P3, R4",
+        (
+            """
+            - self._ragged = not self._is_marked
+            """,
+        ),
+        (_test("test_faults.test_lets_no_refused_write_come_up_again", "process", "killed", False),),
+    ),
+    Safeguard(
+        "the sync of the mark where a write was cut",
+        "P3, F2",
+        (
+            """
+            - self._sync_file()
+              # In one step, for one that is interrupted: the file and the number belong together.
+            """,
+        ),
+        (_test("test_faults.test_fails_where_the_mark_of_a_cut_cannot_be_synced"),),
     ),
     Safeguard(
         "the cut before the mark of a clean end of what was interrupted",
@@ -633,7 +669,6 @@ SAFEGUARDS: list[Safeguard] = [
             """
             - self._sync_file()
               self._ahead.allocated_to = 0
-              self._ragged = False
             """,
         ),
         (_failures("tiny", "process"),),
@@ -951,7 +986,7 @@ SAFEGUARDS: list[Safeguard] = [
             -     ….…cut()
             """,
         ),
-        (_crashes("tiny", "process"),),
+        (_test("test_crash.test_cuts_a_torn_tail_at_once_and_tells_of_it_once"),),
     ),
     Safeguard(
         "the bytes of a torn tail are kept",
