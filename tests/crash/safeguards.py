@@ -99,7 +99,7 @@ SAFEGUARDS: list[Safeguard] = [
         "G1",
         (
             """
-            - if payload == (BASE_END if self.based else CLOSE):
+            - if payload == BASE_END if self.based else payload in (CLOSE, CUT):
             + if False:
             """,
         ),
