@@ -13,7 +13,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from itertools import count, dropwhile
 from random import Random
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -509,8 +509,9 @@ def _closed_places(code: CodeType) -> frozenset[int]:
                 each.opname == "WITH_EXCEPT_START" for each in every[place : place + 2]
             ):
                 places.add(first.offset)
-            leaving = every[place + (first.opname == "SWAP") :][:3]
-            if len(leaving) == 3 and all(each.opname == "LOAD_CONST" and each.argval is None for each in leaving):
+            # Behind what keeps the value of a ``return``: how often, and how ``None`` is loaded, is the version's.
+            leaving = list(dropwhile(lambda each: each.opname == "SWAP", every[place : place + 5]))[:3]
+            if len(leaving) == 3 and all(each.opname.startswith("LOAD_CO") and each.argval is None for each in leaving):
                 places.add(first.offset)
         _closed[code] = frozenset(places)
     return _closed[code]
