@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from threading import RLock
 from weakref import WeakSet
 
 from mapitem.errors import StoreForked
+from mapitem.threadlock import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

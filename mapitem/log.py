@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from threading import Lock, RLock
+from threading import Lock
 
 from mapitem.errors import StoreClosed, StoreFailed
 from mapitem.frames import (
@@ -26,6 +26,7 @@ from mapitem.frames import (
 from mapitem.newlog import NewFile, NewLog, ReplacedFile
 from mapitem.preallocation import Preallocation
 from mapitem.records import decode_record, encoder, rough_size
+from mapitem.threadlock import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import time
 import warnings
 import weakref
 from contextlib import suppress
-from threading import RLock, local
+from threading import local
 
 from msgpack import packb
 
@@ -34,6 +34,7 @@ from mapitem.log import FileLog, MemoryLog
 from mapitem.map import Map
 from mapitem.newlog import NewLog
 from mapitem.state import ALWAYS_LOOK
+from mapitem.threadlock import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
