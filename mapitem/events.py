@@ -7,11 +7,11 @@ own. This room knows no lock of the store's: callbacks run when the write is don
 from __future__ import annotations
 
 from collections import deque
-from threading import Lock
 
 from mapitem.item import date_of, make_item, row_number, row_times
 from mapitem.limits import shown
 from mapitem.records import ADD, EXPIRE, MAP_END, REMOVE, UPDATE
+from mapitem.threadlock import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -276,9 +276,11 @@ class Teller:
         self.forget_locks()
 
     def forget_locks(self) -> None:
-        """New locks: in a forked child the old ones may be held by threads that are not there."""
-        self._changing = Lock()  # around every look at the fields above
-        self._telling = Lock()  # held by the one who calls callbacks
+        """A new lock, and nobody's turn: in a forked child those who have them may be threads that are not there."""
+        # Around every look at the fields above. Re-entrant, for a signal handler that interrupts us may write (F3).
+        self._changing = RLock()
+        # A mark of the one who calls callbacks. No lock, which an interruption could leave taken with nobody to know.
+        self._turn: object = None
 
     def check(self, kind: object, callback: object) -> None:
         """``TypeError`` unless these can be subscribed."""
@@ -309,29 +311,35 @@ class Teller:
         Called without the store's lock, when those writes are as durable as they were to be.
         """
         with self._changing:
-            self._done = max(self._done, done)
+            if done > self._done:  # not with max(): in a call a handler could write, and be told of, what comes later
+                self._done = done
         interrupt: BaseException | None = None
-        # Looked at once more after letting go: who came meanwhile, and found us telling, has gone away again.
-        while self._has_news() and self._telling.acquire(blocking=False):
-            try:
-                while (news := self._next_news()) is not None:
-                    changes, subscriptions = news
-                    for change in changes:
-                        for subscription in subscriptions:
-                            interrupt = subscription.tell(change) or interrupt
-            finally:
-                self._telling.release()
+        ours = object()
+        try:
+            # No condition at the ``while``: in some bytecode the jump back to one is not covered by ``finally``.
+            while True:
+                news = self._next_news(ours)
+                if news is None:
+                    break
+                changes, subscriptions = news
+                for change in changes:
+                    for subscription in subscriptions:
+                        interrupt = subscription.tell(change) or interrupt
+        finally:
+            # Two steps without a call, which no signal comes between.
+            if self._turn is ours:
+                self._turn = None
         if interrupt is not None:
             raise interrupt
 
-    def _has_news(self) -> bool:
+    def _next_news(self, ours: object) -> tuple[list[Change], tuple[Subscription, ...]] | None:
+        """What to tell next, if it is our turn or can be: with ``None`` it is not, and whoever writes next takes it."""
         with self._changing:
-            return bool(self._waiting) and self._waiting[0][0] <= self._done
-
-    def _next_news(self) -> tuple[list[Change], tuple[Subscription, ...]] | None:
-        with self._changing:
-            if self._waiting and self._waiting[0][0] <= self._done:
-                return self._waiting.popleft()[1:]
+            if self._turn is None or self._turn is ours:
+                if self._waiting and self._waiting[0][0] <= self._done:
+                    self._turn = ours
+                    return self._waiting.popleft()[1:]
+                self._turn = None
         return None
 
 

@@ -6,12 +6,15 @@ the engine, so that the handler runs at a known place inside a write, a sync or 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -44,6 +47,17 @@ def storm(act: Callable[[], object]) -> Iterator[None]:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def no_finalizers() -> Iterator[None]:
+    """What is raised in one comes to nobody."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class SignallingDisk(Disk):
@@ -355,6 +369,84 @@ def test_serve_a_handler_that_interrupted_a_callback(tmp_path: Path) -> None:
         with store.on(Event, callback), handler(lambda: map_.set("handler", {})):
             map_.set("a", {})
         assert told == ["a", "end of a", "handler"]
+
+
+def test_serve_a_handler_that_interrupted_the_telling() -> None:
+    """F3, E2: a handler that wrote while its own thread was about to call a callback waited for itself, for ever."""
+    told: list[str] = []
+
+    class Signalling(deque[Any]):
+        def popleft(self) -> Any:
+            first = super().popleft()
+            signal.raise_signal(SIGNAL)
+            return first
+
+    with Store() as store:
+        map_ = store.map("m")
+        store._teller._waiting = Signalling()
+
+        def act() -> None:
+            if "handler" not in map_:
+                map_.set("handler", {})
+
+        with store.on(Event, lambda event: told.append(event.key)), handler(act):
+            map_.set("a", {})
+            map_.set("b", {})
+    assert told == ["a", "handler", "b"]
+
+
+def test_hold_no_lock_when_handlers_raise_at_any_moment() -> None:
+    """F3: what raised just as the turn to tell was taken left it taken, and no callback was called any more; in CPython
+    3.14 the same befell every lock, and other threads waited for ever.
+    """
+    random = Random(1)
+    armed = False
+    interrupted = 0
+    told: list[str] = []
+
+    class Interrupted(BaseException):
+        pass
+
+    def act() -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise Interrupted
+
+    stores: list[Store] = []
+
+    def new_store() -> Store:
+        store = Store()
+        stores.append(store)
+        store.on(Event, lambda event: told.append(event.key))
+        return store
+
+    store = new_store()
+    with handler(act), no_finalizers():
+        while interrupted < 1500:
+            map_ = store.map("m")
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00003, 0.0001), 0.001)
+                while True:
+                    map_.set("a", {})
+                    map_.page()
+            except Interrupted:
+                interrupted += 1
+            except StoreFailed:
+                pass
+            finally:
+                armed = False
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            locks = (store._lock, store._log.sync_lock, store._teller._changing)
+            assert not any(lock._is_owned() for lock in locks)  # type: ignore[attr-defined]
+            try:
+                map_.set("after", {})
+            except StoreFailed:
+                store = new_store()
+            else:
+                assert told[-1] == "after"
+            told.clear()
 
 
 @pytest.mark.parametrize("backing", ["memory", "file"])

@@ -505,7 +505,7 @@ def _closed_places(code: CodeType) -> frozenset[int]:
         every = list(dis.get_instructions(code))
         places = {each.offset for each in every if each.opname == "NOP"}
         for place, first in enumerate(every):
-            if any(each.argval == "release" for each in every[place : place + 3]) or any(
+            if any(each.argval in ("release", "_turn") for each in every[place : place + 3]) or any(
                 each.opname == "WITH_EXCEPT_START" for each in every[place : place + 2]
             ):
                 places.add(first.offset)
@@ -587,7 +587,7 @@ def _check_interrupted(
 ) -> None:
     store = run.store
     assert store is not None
-    if store._lock._is_owned() or store._log.sync_lock._is_owned() or store._teller._telling.locked():
+    if store._lock._is_owned() or store._log.sync_lock._is_owned() or store._teller._turn is not None:
         raise Finding("F3: a lock is held")
     here = len(run.states) - 1
     promise = run.promise._replace(high=here + 1, unclean=None)
