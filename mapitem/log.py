@@ -260,8 +260,10 @@ class FileLog:
         """Return once every record before ``position`` (default: every one so far) is on the medium.
 
         Threads that ask at the same time share one fsync: whoever comes first syncs for all that have appended by then.
-        A failed fsync is final (F2): ``StoreFailed`` now and at every write from now on.
+        A failed fsync is final (F2): ``StoreFailed`` now and at every write from now on. What became of the caller's
+        own record, whose ``position`` he gives, is as unknown to him as to the one whose sync it was.
         """
+        is_for_a_write = position is not None
         if position is None:
             position = self.position
         if self._is_syncing:
@@ -270,7 +272,7 @@ class FileLog:
                 return
         try:
             with self.sync_lock:
-                self.check_usable()
+                self.check_usable(outcome_unknown=is_for_a_write)
                 if self.synced_position >= position:
                     return
                 if self.descriptor < 0:
@@ -368,7 +370,7 @@ class FileLog:
         if descriptor >= 0:
             self._disk.close(descriptor)
 
-    def check_usable(self) -> None:
+    def check_usable(self, *, outcome_unknown: bool = False) -> None:
         """``StoreFailed`` after a failure that left the file in doubt, or an interruption that may have hidden one."""
         under_way = self._under_way
         # In this order: each sync has a lock of its own, so that one which is here before and after it was seen not to
@@ -376,7 +378,8 @@ class FileLog:
         if under_way is not None and not under_way.locked() and under_way is self._under_way and self.failed is None:
             self.failed = InterruptedError("a sync was interrupted before anybody knew what came of it")
         if self.failed is not None:
-            raise StoreFailed(f"an earlier failure left the file in doubt ({self.failed}): open the store anew")
+            message = f"an earlier failure left the file in doubt ({self.failed}): open the store anew"
+            raise StoreFailed(message, outcome_unknown=outcome_unknown)
 
     def fail(self, error: BaseException) -> StoreFailed:
         """Take no more records, and the error that says so to whoever met the failure."""

@@ -203,18 +203,30 @@ def test_cover_with_a_sync_what_came_before_it_only(tmp_path: Path) -> None:
 
 
 def test_fail_all_that_wait_when_a_sync_fails(tmp_path: Path) -> None:
-    """F2, P4: a failed sync is nobody's success: not of him who made it, nor of those who waited for the next one."""
+    """F2, P4: a failed sync is nobody's success: not of him who made it, nor of those who waited for the next one.
+
+    Each is told that nobody knows what became of his write. Those who had waited for somebody else's sync were not.
+    """
     with gated(tmp_path / "store.mapitem") as (disk, store):
         map_ = store.map("m")
-        first, told = start(1, lambda _: map_.set("alone", {}))
+
+        def write(key: str) -> bool:
+            with pytest.raises(StoreFailed) as caught:
+                map_.set(key, {})
+            return caught.value.outcome_unknown
+
+        first, told = start(1, lambda _: write("alone"))
         disk.wait_for_arrival()
-        others, results = start(7, lambda number: map_.set(f"{number}", {}))
+        others, results = start(7, lambda number: write(f"{number}"))
         wait_until(lambda: len(map_) == 9)
         disk.error = OSError(5, "Input/output error")
         disk.let_pass()
         join(first + others)
-        assert told == ["StoreFailed"]
-        assert results == ["StoreFailed"] * 7
+        assert told == [True]
+        assert results == [True] * 7
+        # Whoever begins only now has written nothing.
+        assert write("later") is False
+        assert "later" not in map_
         assert disk.syncs == 1, "it was tried again as if the first had not failed"
 
 
