@@ -85,7 +85,7 @@ class AsyncStore:
     async def _sync_and_tell(self) -> None:
         """One fsync for all, and the telling of what it made durable, even if nobody waits for it any more."""
         log = self.store._log
-        await asyncio.to_thread(log.sync, log.position)  # as of a write: who waits has one
+        await asyncio.to_thread(log.sync)
         self.store._teller.tell(log.synced_position)
 
 
