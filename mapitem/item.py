@@ -173,22 +173,26 @@ def _unpack_tail(row: bytes) -> tuple[str, dict[str, Any]]:
     created_by, data = fields[4:]
     if type(created_by) is not str or type(data) is not dict:
         raise _no_item("the creator is no string, or the data no object")
-    if _is_too_deep(data):
+    if _is_too_deep(data, len(row)):
         raise _no_item("data nested too deep to be shown or compared")
     return created_by, data
 
 
-def _is_too_deep(data: dict[str, Any]) -> bool:
-    """Whether data that were just unpacked are nested deeper than any that the library writes.
+def _is_too_deep(data: dict[str, Any], size: int) -> bool:
+    """Whether data that were just unpacked, from so many bytes, are nested deeper than any that the library writes.
 
     The collector's own way down, all of a level in one call, costs half of what a loop over the containers does. What
-    was unpacked shares nothing, so that no level is longer than the data are (G3).
+    was unpacked shares nothing, so that no level has more values than there were bytes (G3).
     """
+    if size <= MAX_DEPTH:
+        return False
     level: list[Any] = [data]
     for _ in range(MAX_DEPTH):
         level = get_referents(*level)
         if not level:
             return False
+        if len(level) > size:
+            return True  # never; but of anything else than JSON the collector might lead through all there is
     return not _NESTS.isdisjoint(map(type, level))
 
 
@@ -280,7 +284,7 @@ class MapItem:
             if (
                 type(data) is not dict
                 or not _FIRST_BYTES < start < _FIRST_BYTES + 32
-                or (len(packed) > MAX_DEPTH and _is_too_deep(data))
+                or (len(packed) > MAX_DEPTH and _is_too_deep(data, len(packed)))
             ):
                 data = _unpack_tail(row)[1]
             if self._data is None:  # or another thread was faster, and its holder has that data already

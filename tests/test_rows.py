@@ -399,7 +399,7 @@ def test_tell_data_too_deep(
             data = [*others, *([] for _ in range(empty)), data]
         else:
             data = {**{f"{number}": other for number, other in enumerate(others)}, "down": data, "all": [{}] * empty}
-    assert _is_too_deep(data) is (depth_of(data) > 128)
+    assert _is_too_deep(data, len(packb(data))) is (depth_of(data) > 128)
 
 
 @pytest.mark.parametrize("by", ["me", "y" * 40])

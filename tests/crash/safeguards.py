@@ -324,7 +324,7 @@ SAFEGUARDS: list[Safeguard] = [
         "G3",
         (
             """
-            - if _is_too_deep(data):
+            - if _is_too_deep(data, len(row)):
             + if False:
             """,
         ),
