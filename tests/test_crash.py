@@ -25,8 +25,10 @@ from crash.workloads import (
     surroundings,
     view,
 )
+from msgpack import packb
 
 from mapitem import Store, StoreFailed
+from mapitem.frames import CUT, FRAME_BYTES
 
 WRITES: list[Step] = [("open",), ("map", "m"), ("set", "m", "a", {"n": 1})]
 
@@ -228,22 +230,30 @@ def test_syncs_the_name_of_a_log_that_was_left_without() -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_lets_no_dropped_record_come_up_again_out_of_a_freed_block(level: str) -> None:
-    """P3: a record behind a torn one was dropped, another ends now where it began, and its block comes up again."""
+    """P3: records behind a torn one were dropped, another ends now where one began, and its block comes up again.
+
+    There the number fits, too: behind the torn one and the mark of a cut come two records, and the latter is the third.
+    """
     with surroundings():
-        run = Run.of([*WRITES, ("sync",), ("set", "m", "b", {"n": 2}), ("set", "m", "c", {"n": 3})])
+        writes: list[Step] = [("set", "m", key, {"n": number}) for number, key in enumerate("bcd")]
+        run = Run.of([*WRITES, ("sync",), *writes])
         node = run.disk.medium.find(PATH)
         assert node is not None
-        lost, kept = node.loose
-        left = Medium.of({PATH: node.image([("junk", bytes(len(lost.data or b""))), KEPT])})
+        lost, _, kept = node.loose
+        length = len(lost.data or b"")
+        left = Medium.of({PATH: node.image([("junk", bytes(length)), KEPT, KEPT])})
         again = Run(SimDisk(left), model=run.models[2], clock=run.clock)
         again.level = level
-        for step in (("open",), ("set", "m", "d", {"n": 4}), ("set", "m", "e", {"n": 5})):
+        mark = FRAME_BYTES + len(CUT)
+        more = kept.at - lost.at - mark - length - len(packb({"": "x" * 32})[1:]) + 32
+        assert more >= 32
+        for step in (("open",), ("set", "m", "e", {"n": 4, "": "x" * more}), ("set", "m", "f", {"n": 5})):
             again.do(step)
         node = again.disk.medium.find(PATH)
         assert node is not None
         assert again.store is not None
         forget(again.store)
-        image = node.cache[: kept.at] + run.disk.medium.files()[PATH][kept.at :]
+        image = node.cache[: kept.at].ljust(kept.at, b"\0") + run.disk.medium.files()[PATH][kept.at :]
         promise = again.promise._replace(power=0, unclean=None)
         check_opening(SimDisk(Medium.of({PATH: image})), again.states, promise, kind=POWER, level="power")
 
