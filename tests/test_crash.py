@@ -230,10 +230,29 @@ def test_syncs_the_name_of_a_log_that_was_left_without() -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_lets_no_dropped_record_come_up_again_out_of_a_freed_block(level: str) -> None:
-    """P3: records behind a torn one were dropped, another ends now where one began, and its block comes up again.
+    """P3: a record behind a torn one was dropped, another ends now where it began, and its block comes up again."""
+    with surroundings():
+        run = Run.of([*WRITES, ("sync",), ("set", "m", "b", {"n": 2}), ("set", "m", "c", {"n": 3})])
+        node = run.disk.medium.find(PATH)
+        assert node is not None
+        lost, kept = node.loose
+        left = Medium.of({PATH: node.image([("junk", bytes(len(lost.data or b""))), KEPT])})
+        again = Run(SimDisk(left), model=run.models[2], clock=run.clock)
+        again.level = level
+        for step in (("open",), ("set", "m", "d", {"n": 4}), ("set", "m", "e", {"n": 5})):
+            again.do(step)
+        node = again.disk.medium.find(PATH)
+        assert node is not None
+        assert again.store is not None
+        forget(again.store)
+        image = node.cache[: kept.at] + run.disk.medium.files()[PATH][kept.at :]
+        promise = again.promise._replace(power=0, unclean=None)
+        check_opening(SimDisk(Medium.of({PATH: image})), again.states, promise, kind=POWER, level="power")
 
-    There the number fits, too: behind the torn one and the mark of a cut come two records, and the latter is the third.
-    """
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_lets_no_dropped_record_come_up_again_behind_a_mark(level: str) -> None:
+    """P3: as above, where it is the second of two dropped records whose number fits, for a mark comes first."""
     with surroundings():
         writes: list[Step] = [("set", "m", key, {"n": number}) for number, key in enumerate("bcd")]
         run = Run.of([*WRITES, ("sync",), *writes])

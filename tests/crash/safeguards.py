@@ -1018,7 +1018,7 @@ SAFEGUARDS: list[Safeguard] = [
             - self._behind_tear = after
             """,
         ),
-        (_test("test_crash.test_lets_no_dropped_record_come_up_again_out_of_a_freed_block", "process"),),
+        (_test("test_crash.test_lets_no_dropped_record_come_up_again_behind_a_mark", "process"),),
     ),
     Safeguard(
         "what an opening shows is synced",
