@@ -74,9 +74,9 @@ class MemoryLog:
     def append(self, operations: Sequence[Operation]) -> int:
         """Append one record and return its place."""
         place = self._dropped + len(self._records)
-        # A tuple of atoms the cyclic garbage collector leaves out of its rounds once it has come by. With another around
-        # it that took two rounds, and so many were left over that it went through all there is at every 50,000th write,
-        # a million items in a tenth of a second.
+        # The cyclic collector leaves a tuple of atoms out of its rounds once it has come by. With another around it,
+        # that took two rounds, and so many were left over that it went through all there is at every 50,000th write:
+        # a tenth of a second, with a million items.
         self._records.append(operations[0] if len(operations) == 1 else tuple(operations))
         self.size += rough_size(operations)
         return place
