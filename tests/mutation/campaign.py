@@ -42,11 +42,11 @@ from .mutants import UNCHANGED, CannotPatch, Mutant, MutantFinder, mutants_of, p
 PROJECT = Path(__file__).parents[2]
 PACKAGE = "mapitem"
 SURVIVORS = Path(__file__).with_name("survivors.toml")
-MODULES = ("keyrange", "item", "limits", "engine", "state", "log", "newlog", "opening", "records")
+MODULES = ("keyrange", "item", "limits", "engine", "state", "log", "preallocation", "newlog", "opening", "records")
 
 # The tests of the modules by themselves: quick, and enough. Others can be named; those that start other processes or
 # the command line do not see the mutant, and those of threads judge by luck.
-_TESTS = ("keyrange", "rows", "limits", "records", "state", "engine", "log", "opening")
+_TESTS = ("keyrange", "rows", "limits", "records", "state", "engine", "log", "mapped", "opening")
 # Tests near to a module come first. And what acts at import is tried with these alone, for they have to be collected
 # anew for each such mutant.
 _NEAR: dict[str, Sequence[str]] = {
@@ -56,6 +56,7 @@ _NEAR: dict[str, Sequence[str]] = {
     "engine": ("engine",),
     "state": ("state", "engine"),
     "log": ("log", "opening"),
+    "preallocation": ("mapped",),
     "newlog": ("log", "opening"),
     "opening": ("opening", "log"),
     "records": ("records", "engine"),

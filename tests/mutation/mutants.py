@@ -115,20 +115,6 @@ def mutants_of(module: str, path: Path) -> list[Mutant]:
     return found
 
 
-def functions_of(path: Path) -> set[str]:
-    """The functions and classes of a module by qualified name, and "" for what stands outside of them."""
-    return {"", *_functions(ast.parse(path.read_text()), "")}
-
-
-def _functions(node: ast.AST, within: str) -> Iterator[str]:
-    for child in ast.iter_child_nodes(node):
-        name = within
-        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            name = f"{within}.{child.name}".lstrip(".")
-            yield name
-        yield from _functions(child, name)
-
-
 def compiled(mutant: Mutant, path: Path) -> CodeType:
     """The module's code with the mutant in it."""
     tree = ast.parse(path.read_text())
