@@ -116,6 +116,8 @@ class Engine:
 
     def count(self, state: MapState, now: int) -> int:
         """How many items are present. Costs a step for each that is due and not yet removed."""
+        if state.gone_by != ALWAYS_LOOK:
+            state.mend()
         return len(state.rows) - len(state.due_keys(now))
 
     def page(
@@ -140,6 +142,8 @@ class Engine:
 
     def scan(self, state: MapState, part: KeyRange, now: int, limit: int) -> list[tuple[str, Row]]:
         """Up to ``limit`` present items of the range, in the order of the walk: one consistent look."""
+        if state.gone_by != ALWAYS_LOOK:
+            state.mend()
         rows = state.rows
         if now < state.quiet_until:
             keys = state.keys(part, limit)

@@ -251,6 +251,24 @@ class MapState:
         self.settle()
         self.gone_by = ALWAYS_LOOK
 
+    def mend(self) -> None:
+        """Bring a purge to its end that was interrupted: the store has failed, and reads go on (F2, F3).
+
+        Before every read under the lock while ``gone_by`` tells of one. Costs what a purge of the whole map would.
+        """
+        rows: Any = self.rows
+        # By the methods of a plain dict: those of a sorted one go by the order, which is what may be torn.
+        for key in [key for key, row in dict.items(rows) if is_due(row_expires(row), self.gone_by)]:
+            dict.pop(rows, key)
+        order = _order(rows)
+        order.clear()
+        order.update(dict.keys(rows))
+        self.heap = [(row_expires(row), key) for key, row in dict.items(rows) if row_is_timed(row)]
+        heapify(self.heap)
+        self.timed = len(self.heap)
+        self.settle()
+        self.gone_by = ALWAYS_LOOK
+
     def lay(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
         """Put in a block of a base, over what an earlier one said of the same keys: no events."""
         known = self.rows

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -115,6 +115,71 @@ def test_see_a_purge_whole_or_not_at_all(
     map_.set("next", {}, ttl=2)
     clock.advance(1)
     assert ("first" in map_, "next" in map_) == (False, True)
+
+
+@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("back", [0, 15], ids=["by the same clock", "by one that went back"])
+@pytest.mark.parametrize(("due", "rest"), [(20, 20), (4, 40)])
+def test_read_on_after_a_purge_that_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch, due: int, rest: int, back: int, first: int
+) -> None:
+    """F2, F3: reads go on in a store that failed in the middle of a purge, at whatever line of it, and agree.
+
+    What had been taken out was still in the order of the keys, and a walk raised KeyError; or the order was being made
+    anew, and a walk found nothing.
+    """
+    monkeypatch.setattr(mapitem.state, "_PORTION", 4)
+    keys = [f"{number:02}" for number in range(due + rest)]
+    lines = set()
+    for at in count(1):
+        clock = ManualClock()
+        map_ = Store(clock=clock).map("m")
+        for number in range(due + rest):
+            map_.set(f"{number:02}", {}, ttl=10 if number < due else 60 if number % 2 else None)
+        clock.advance(20)
+        line = interrupted_at(at, mapitem.state.MapState.expire.__code__, map_.purge)
+        if line is None:
+            break
+        lines.add(line)
+        clock.set(clock() - back)
+        # Looked up first without the lock; then counted and walked, whichever comes first.
+        assert [key for key in keys if key in map_] in (keys[due:], keys if back else None), line
+        looks: list[Callable[[], list[str]]] = [
+            partial(list, map_),
+            lambda map_=map_: list(reversed(map_))[::-1],  # type: ignore[misc]
+            lambda map_=map_: [item.key for item in map_.page(page_size=99).items],  # type: ignore[misc]
+            lambda map_=map_: keys[len(keys) - len(map_) :],  # type: ignore[misc]
+        ]
+        found = [look() for look in looks[first:] + looks[:first]]
+        looked_up = [key for key in keys if key in map_]
+        assert looked_up in (keys[due:], keys if back else None), line
+        assert found == [looked_up] * 4, line
+    assert len(lines) > 10
+
+
+def interrupted_at(at: int, code: CodeType, call: Callable[[], object]) -> int | None:
+    """Make the call and raise in front of one of the lines of this code, counted as they come; which, if it came."""
+    passed, where = 0, None
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal passed, where
+        if frame.f_code is not code:
+            return None
+        passed += event == "line"
+        if passed == at and where is None:
+            where = frame.f_lineno
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return where
 
 
 # ---------------------------------------------------------------- a write within a look-up
