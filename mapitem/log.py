@@ -167,17 +167,16 @@ class FileLog:
 
     def append(self, operations: Sequence[Operation]) -> int:
         """Append one record and return its place. In the page cache when this returns, whole or not at all (F1)."""
-        if self.failed is not None or self._is_marked or self._ragged or self._under_way is not None:
-            self._make_ready()
-        payload = self._encode(operations)
         try:
-            return self._append(payload)
+            if self.failed is not None or self._is_marked or self._ragged or self._under_way is not None:
+                self._make_ready()
+            return self._append(self._encode(operations))
         except OSError:
             if not self._replaced.is_held:
                 raise
             # What is left of the log before a compaction may be the very space that is missing.
             self.release_all()
-            return self._append(payload)
+            return self.append(operations)
 
     def _make_ready(self) -> None:
         self.check_usable()
