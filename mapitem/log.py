@@ -332,8 +332,11 @@ class FileLog:
         """Wake those whose records are on the medium by now, and one of the others, to sync for all of them."""
         waiting = self._waiting
         others: list[tuple[int, Lock]] = []
-        while waiting:
-            position, lock = waiting.popleft()
+        while True:
+            try:
+                position, lock = waiting.popleft()
+            except IndexError:  # not asked for before: another thread may be waking, too
+                break
             if self.synced_position >= position or self.failed is not None:
                 lock.release()
             else:

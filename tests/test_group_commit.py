@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -154,6 +155,23 @@ def test_wait_for_nobody_who_was_interrupted(tmp_path: Path, monkeypatch: pytest
         disk.open()
         join(first + others)
         assert sorted(results) == [f"{number}" for number in range(5)]
+
+
+def test_wake_beside_another_who_wakes(tmp_path: Path) -> None:
+    """P2: two threads woke others at once, and one emptied the queue when the other had just seen somebody in it.
+
+    His write, which was on the medium, ended in an IndexError.
+    """
+
+    class EmptiedMeanwhile(deque[Any]):
+        def __bool__(self) -> bool:
+            return True
+
+    with Store(tmp_path / "store.mapitem", durability="power") as store:
+        log = store._log
+        assert isinstance(log, FileLog)
+        log._waiting = EmptiedMeanwhile()
+        assert store.map("m").set("a", {}).revision == "0"
 
 
 def test_tell_callbacks_only_of_what_is_on_the_medium(tmp_path: Path) -> None:
