@@ -124,7 +124,8 @@ class Compactor:
         assert compaction is not None
         before = compaction.new.size
         try:
-            log.check_usable()
+            # The write whose share this is has been done, and is not known to last.
+            log.check_usable(outcome_unknown=True)
             if compaction.step():
                 compaction.finish()
                 self._adopt(log, compaction)

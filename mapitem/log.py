@@ -457,7 +457,7 @@ class FileLog:
         """
         with self.sync_lock:
             new.finish()
-            self.check_usable()
+            self.check_usable(outcome_unknown=True)
             # Nobody else looks, for that takes one of the two locks held here: so it is success that has to be noted.
             self.failed = InterruptedError("the change to a new file was interrupted")
             try:

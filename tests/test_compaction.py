@@ -984,3 +984,30 @@ def test_need_no_space_that_the_log_before_still_takes(tmp_path: Path, monkeypat
             assert map_["a"].data["n"] in (99, 100)
     with Store(tmp_path / "store.mapitem") as store:
         assert store.recovery is None
+
+
+def test_tell_a_write_whose_share_fails_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F2: another thread's fsync failed between a write and its share of a compaction: the write is done, and may last.
+
+    It was told of the failure as if it had come before, and whoever tried again wrote twice.
+    """
+    store = Store(tmp_path / "store.mapitem", compact_at=None)
+    map_ = store.map("m")
+    map_.set("a", {"n": 1})
+    begin(store)
+    go_along = store._compactor.go_along
+
+    def fail_first(operations: Any) -> None:
+        assert isinstance(store._log, FileLog)
+        store._log.fail(OSError(errno.EIO, os.strerror(errno.EIO)))
+        go_along(operations)
+
+    monkeypatch.setattr(store._compactor, "go_along", fail_first)
+    with pytest.raises(StoreFailed) as caught:
+        map_.set("a", {"n": 2})
+    assert (caught.value.outcome_unknown, map_["a"].data) == (True, {"n": 2})
+    monkeypatch.undo()
+    with pytest.raises(StoreFailed):
+        store.close()
+    with Store(tmp_path / "store.mapitem") as again:
+        assert again.map("m")["a"].data == {"n": 2}
