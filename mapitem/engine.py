@@ -21,6 +21,7 @@ from mapitem.item import (
     FULL,
     MOST_EVENTS,
     NEVER,
+    most_counted,
     pack_row,
     row_created_by,
     row_expires,
@@ -116,7 +117,7 @@ class Engine:
 
     def count(self, state: MapState, now: int) -> int:
         """How many items are present. Costs a step for each that is due and not yet removed."""
-        if state.gone_by != ALWAYS_LOOK:
+        if state.torn:
             state.mend()
         return len(state.rows) - len(state.due_keys(now))
 
@@ -142,7 +143,7 @@ class Engine:
 
     def scan(self, state: MapState, part: KeyRange, now: int, limit: int) -> list[tuple[str, Row]]:
         """Up to ``limit`` present items of the range, in the order of the walk: one consistent look."""
-        if state.gone_by != ALWAYS_LOOK:
+        if state.torn:
             state.mend()
         rows = state.rows
         if now < state.quiet_until:
@@ -432,8 +433,7 @@ class Engine:
         finally:
             self._new_rows = SortedDict
         for state in self.states():
-            if state.counter + len(state.rows) >= MOST_EVENTS:
-                # What is opened can be written to: the last event of an item is that it goes.
+            if state.counter > most_counted(len(state.rows)):
                 raise ValueError("a map that counts so far that its items cannot be removed any more")
             state.rows = SortedDict(state.rows)
 

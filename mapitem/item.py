@@ -60,6 +60,11 @@ _NESTS = frozenset({dict, list})
 _pack_head = _HEAD.pack
 
 
+def most_counted(items: int) -> int:
+    """How far a map with so many items may have counted: each may yet be removed, which is an event too (G3)."""
+    return MOST_EVENTS - 1 - items
+
+
 def pack_row(number: int, created: int, updated: int, expires: int, created_by: bytes, data: bytes) -> bytes:
     """A row; ``created_by`` and ``data`` are already msgpack."""
     head: bytes = _pack_head(_ARRAY_OF_6_AND_INT64, number, _INT64, created, _INT64, updated, _INT64, expires)

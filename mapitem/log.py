@@ -182,6 +182,10 @@ class FileLog:
         self.check_usable()
         if self._is_marked:
             self._unmark()
+        self._mend_end()
+
+    def _mend_end(self) -> None:
+        """Before anything is written, be it the mark of a clean end: cut what may lie behind the end, and seal that."""
         if self._ragged:
             self.cut()
             self._seal()
@@ -351,8 +355,7 @@ class FileLog:
             return
         try:
             self.check_usable()
-            if self._ragged:
-                self.cut()
+            self._mend_end()
             if self._is_read_only:
                 return
             if not self._is_marked:

@@ -23,7 +23,7 @@ from mapitem.frames import (
     end_of_content,
     read_frame,
 )
-from mapitem.item import MOST_EVENTS, NEVER, make_item, row_number, row_times
+from mapitem.item import NEVER, make_item, most_counted, row_number, row_times
 from mapitem.records import (
     ADD,
     EXPIRE,
@@ -269,8 +269,7 @@ class Salvage:
     def _settle(self) -> None:
         """Give maps whose beginning is lost what a map must have, and have all count on from where none has been."""
         for no, saved in list(self._maps.items()):
-            # Each item may yet be removed, which is an event too.
-            most = MOST_EVENTS - 1 - len(saved.rows)
+            most = most_counted(len(saved.rows))
             for key in [key for key, row in saved.rows.items() if row_number(row) >= most]:
                 # No store gets there, and the events that must follow could not.
                 del saved.rows[key]
@@ -283,7 +282,7 @@ class Salvage:
         jump = 0 if self.is_complete else _JUMP
         for saved in self._maps.values():
             last = max(map(row_number, saved.rows.values()), default=-1)
-            saved.counter = min(max(saved.counter, last + 1) + jump, MOST_EVENTS - 1 - len(saved.rows))
+            saved.counter = min(max(saved.counter, last + 1) + jump, most_counted(len(saved.rows)))
 
     def _name(self, no: int, saved: _SavedMap) -> None:
         name = f"recovered-{no}"

@@ -49,7 +49,7 @@ class MapState:
     ``quiet_until`` is an instant before which nothing in the map is due, nor the map itself: a read at an earlier one
     may take what ``rows`` holds, without a lock. It is ``ALWAYS_LOOK`` for a map that has ended or whose store wants
     every read to take the long way. ``gone_by`` is the instant of a purge while it is under way: what is due by then
-    is gone for every read, also by a clock that went back.
+    is gone for every read, also by a clock that went back. ``torn`` is set while rows and their order may be apart.
     """
 
     __slots__ = (
@@ -70,6 +70,7 @@ class MapState:
         "rows",
         "sid",
         "timed",
+        "torn",
         "updated",
         "watchers",
     )
@@ -109,6 +110,7 @@ class MapState:
         self.held = False  # while a record of several operations is being applied
         self.quiet_until = expires
         self.gone_by = ALWAYS_LOOK
+        self.torn = False
 
     @property
     def label(self) -> str:
@@ -174,7 +176,9 @@ class MapState:
             # Before the row can be seen: a read that needs no lock must not find it without knowing that it expires.
             self.quiet_until = expires
         if old is None:
+            self.torn = True
             rows[key] = row
+            self.torn = False
             self.live_bytes += len(key) + len(row)
         else:
             # The key has its place in the order already; SortedDict would look for it in a method of its own.
@@ -200,7 +204,9 @@ class MapState:
         """Take a row out and return it."""
         rows = self.rows
         row: Row = rows[key]
+        self.torn = True
         del rows[key]
+        self.torn = False
         self.live_bytes -= len(key) + len(row)
         if self.timed and row_is_timed(row):
             self.timed -= 1
@@ -219,6 +225,7 @@ class MapState:
         """Take out what was due: an event for each, numbered from ``number`` on."""
         rows = self.rows
         # In this order, so that a read that takes no lock finds all of them or none, whatever the clock does.
+        self.torn = True
         self.gone_by = date
         if not self.held:
             self.quiet_until = FIRST_INSTANT
@@ -250,11 +257,12 @@ class MapState:
                 del old[-_PORTION:]
         self.settle()
         self.gone_by = ALWAYS_LOOK
+        self.torn = False
 
     def mend(self) -> None:
-        """Bring a purge to its end that was interrupted: the store has failed, and reads go on (F2, F3).
+        """Put in order what a write or purge that was interrupted left: the store has failed, and reads go on (F2, F3).
 
-        Before every read under the lock while ``gone_by`` tells of one. Costs what a purge of the whole map would.
+        Before every read under the lock of what is ``torn``. Costs what a purge of the whole map would.
         """
         rows: Any = self.rows
         # By the methods of a plain dict: those of a sorted one go by the order, which is what may be torn.
@@ -268,6 +276,7 @@ class MapState:
         self.timed = len(self.heap)
         self.settle()
         self.gone_by = ALWAYS_LOOK
+        self.torn = False
 
     def lay(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
         """Put in a block of a base, over what an earlier one said of the same keys: no events."""

@@ -77,6 +77,8 @@ def read_changes(store: Store, state: MapState, number: int, end: int) -> Iterat
         with store._reading():
             store._engine.check_alive(state, store._now())
             events = read_portion(store, state, number, min(_PORTION, end - number))
+        if not events:
+            break  # the last write was interrupted before its place was noted, and the store has failed (F3)
         yield from events
         number = int(events[-1].next_revision, 16)
     with store._reading():

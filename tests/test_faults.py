@@ -243,13 +243,16 @@ def test_goes_on_after_a_short_write(run: Run) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize(("cut", "mapped"), [("refused", False), ("killed", False), ("killed", True)])
+@pytest.mark.parametrize(
+    ("cut", "mapped"), [("refused", False), ("refused, and closed", False), ("killed", False), ("killed", True)]
+)
 def test_lets_no_refused_write_come_up_again(level: str, cut: str, mapped: bool) -> None:
     """P3, F1: a write that was refused had got to the medium whole, and was cut; a power cut came into the next one.
 
     That one was of the same length, and in its place the freed block came up again that had held the first: of the
     right place, number and generation, so that it was taken for one that had been acknowledged, with others behind it.
-    The same with a process that was killed before the cut was synced, so that the next one did not know of any.
+    The same with a process that was killed before the cut was synced, so that the next one did not know of any; and
+    with a store that was closed in between, whose mark of a clean end the next write took off.
     """
     with surroundings(mapped=mapped):
         run = Run()
@@ -257,10 +260,13 @@ def test_lets_no_refused_write_come_up_again(level: str, cut: str, mapped: bool)
         for step in (("open", level), ("map", "m"), ("sync",)):
             run.do(step)
         assert run.store is not None
-        if cut == "refused":
+        if cut.startswith("refused"):
             _failing(run, "write", Fault(errno.EIO, 1.0))
             with pytest.raises(OSError, match="output"):
                 run.store.open_map("m").set("a", {"n": 1})
+            if cut == "refused, and closed":
+                run.do(("close",))
+                run.do(("open", level))
         else:
             end = run.store._log.size
             run.store.open_map("m").set("a", {"n": 1})

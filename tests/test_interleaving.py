@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import mapitem
+import mapitem.engine
 import mapitem.state
 from mapitem import Map, MapNotFound, ReentrantUse, Store
 from mapitem.testing import ManualClock
@@ -129,6 +130,7 @@ def test_read_on_after_a_purge_that_was_interrupted(
     anew, and a walk found nothing.
     """
     monkeypatch.setattr(mapitem.state, "_PORTION", 4)
+    of_purge = lambda code: code is mapitem.state.MapState.expire.__code__  # noqa: E731
     keys = [f"{number:02}" for number in range(due + rest)]
     lines = set()
     for at in count(1):
@@ -137,7 +139,7 @@ def test_read_on_after_a_purge_that_was_interrupted(
         for number in range(due + rest):
             map_.set(f"{number:02}", {}, ttl=10 if number < due else 60 if number % 2 else None)
         clock.advance(20)
-        line = interrupted_at(at, mapitem.state.MapState.expire.__code__, map_.purge)
+        line = interrupted_at(at, of_purge, map_.purge)
         if line is None:
             break
         lines.add(line)
@@ -157,13 +159,63 @@ def test_read_on_after_a_purge_that_was_interrupted(
     assert len(lines) > 10
 
 
-def interrupted_at(at: int, code: CodeType, call: Callable[[], object]) -> int | None:
-    """Make the call and raise in front of one of the lines of this code, counted as they come; which, if it came."""
+@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("verb", ["set", "remove", "batch"])
+def test_read_on_after_a_write_that_was_interrupted_in_memory(verb: str, first: int) -> None:
+    """F2, F3: reads go on, and agree, in a store that failed while a write was being applied, or sorted in.
+
+    There the key was in the order and the row was not: a walk raised KeyError. Or the event was counted, and
+    its place not noted: the feed raised IndexError.
+    """
+    applying = {"apply", "_apply", "put", "drop", "remove"}
+
+    def in_memory(code: CodeType) -> bool:
+        return "sortedcontainers" in code.co_filename or (
+            code.co_name in applying and code.co_filename in (mapitem.engine.__file__, mapitem.state.__file__)
+        )
+
+    keys = [f"{number:02}" for number in range(30)]
+    lines = set()
+    for at in count(1):
+        store = Store()
+        map_ = store.map("m")
+        for key in keys:
+            map_.set(key, {})
+
+        def write(store: Store = store, map_: Map = map_) -> None:
+            if verb == "set":
+                map_.set("100", {})
+            elif verb == "remove":
+                map_.remove("10")
+            else:
+                with store.batch() as batch:
+                    batch.remove(map_, "10")
+                    batch.set(map_, "100", {})
+
+        line = interrupted_at(at, in_memory, write)
+        if line is None:
+            break
+        lines.add(line)
+        looks: list[Callable[[], list[str]]] = [
+            partial(list, map_),
+            lambda map_=map_: list(reversed(map_))[::-1],  # type: ignore[misc]
+            lambda map_=map_: [item.key for item in map_.page(page_size=99).items],  # type: ignore[misc]
+        ]
+        found = [look() for look in looks[first:] + looks[:first]]
+        looked_up = [key for key in sorted([*keys, "100"]) if key in map_]
+        assert found == [looked_up] * 3, line
+        assert (len(map_), set(keys) - {"10"} <= set(looked_up)) == (len(looked_up), True)
+        assert len(list(map_.changes())) >= 30
+    assert len(lines) > 3
+
+
+def interrupted_at(at: int, within: Callable[[CodeType], bool], call: Callable[[], object]) -> int | None:
+    """Make the call and raise in front of a line within such code, the one with this number; which, if it came."""
     passed, where = 0, None
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal passed, where
-        if frame.f_code is not code:
+        if not within(frame.f_code):
             return None
         passed += event == "line"
         if passed == at and where is None:

@@ -607,10 +607,9 @@ SAFEGUARDS: list[Safeguard] = [
         "F3",
         (
             """
-              if self._is_marked:
-                  self._unmark()
               if self._ragged:
             -     self.…cut()
+                  self._seal()
             """,
         ),
         (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", True, False),),
@@ -655,12 +654,15 @@ SAFEGUARDS: list[Safeguard] = [
         "F3, R5",
         (
             """
-            - if self._ragged:
-            -     self.…cut()
+              self.check_usable()
+            - self._mend_end()
               if self._is_read_only:
             """,
         ),
-        (_test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", False, False),),
+        (
+            _test("test_faults.test_stays_in_step_at_each_line_of_a_write", "process", False, False),
+            _test("test_faults.test_lets_no_refused_write_come_up_again", "none", "refused, and closed", False),
+        ),
     ),
     Safeguard(
         "the sync after a cut",

@@ -52,14 +52,14 @@ class Node:
         self.cache = content
         self.base = content
         self.ops: list[Op] = []
-        # What was cut away or written over: it may lie in freed blocks and come up again.
-        self.past = b""
+        # What was cut away, each time: it may lie in freed blocks and come up again.
+        self.past: list[bytes] = []
         # Up to where pages can be written through a map for sure.
         self.allocated_to = 0
 
     def clone(self) -> Node:
         other = Node(self.number)
-        other.cache, other.base, other.past = self.cache, self.base, self.past
+        other.cache, other.base, other.past = self.cache, self.base, list(self.past)
         other.ops = list(self.ops)
         other.allocated_to = self.allocated_to
         return other
@@ -68,7 +68,7 @@ class Node:
         if data is None:
             self.allocated_to = min(self.allocated_to, at)
             if at < len(self.cache):
-                self.past = self.cache + self.past[len(self.cache) :]
+                self.past.append(self.cache)
             self.cache = self.cache[:at].ljust(at, b"\0")
         else:
             self.cache = self.cache[:at].ljust(at, b"\0") + data + self.cache[at + len(data) :]
@@ -318,9 +318,10 @@ class Medium:
     def stale(self, node: Node, at: int, length: int) -> list[bytes]:
         """What a freed block that comes to lie at this place may hold: what was here in files that are gone, or cut."""
         named = {history[-1][0] for history in self.names.values()}
-        pool = [each.past for each in self.nodes.values()]
+        pool = [past for each in self.nodes.values() for past in each.past]
         pool += [each.cache for each in self.nodes.values() if each.number not in named]
-        return [old for each in pool if len(old := each[at : at + length]) == length and old.strip(b"\0")]
+        found = [old for each in pool if len(old := each[at : at + length]) == length and old.strip(b"\0")]
+        return list(dict.fromkeys(found))
 
 
 def _is_scratch(names: list[str]) -> bool:
