@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 
-from mapitem.log import FileLog, MemoryLog
+from mapitem.log import FileLog
+from mapitem.memorylog import MemoryLog
 from mapitem.records import EXPIRE, rough_size
 
 TYPE_CHECKING = False

@@ -30,8 +30,9 @@ from mapitem.events import Teller
 from mapitem.frames import CLOSE
 from mapitem.item import NEVER
 from mapitem.limits import Limits, check_name, check_ttl, is_text, looks_like_sid, shown
-from mapitem.log import FileLog, MemoryLog
+from mapitem.log import FileLog
 from mapitem.map import Map
+from mapitem.memorylog import MemoryLog
 from mapitem.newlog import NewLog
 from mapitem.state import ALWAYS_LOOK
 from mapitem.threadlock import RLock

@@ -26,12 +26,14 @@ from kill.workload import feed, look, moves, play
 
 import mapitem.compaction
 import mapitem.compactor
+import mapitem.memorylog
 import mapitem.newlog
 import mapitem.preallocation
 import mapitem.state
 from mapitem import HistoryCompacted, ItemAdded, MapNotFound, Store, StoreFailed
 from mapitem.disk import Disk
-from mapitem.log import FileLog, MemoryLog
+from mapitem.log import FileLog
+from mapitem.memorylog import MemoryLog
 from mapitem.testing import ManualClock
 from mapitem.testing.oracle import Oracle
 
@@ -472,7 +474,7 @@ def test_give_back_the_memory_of_old_records_bit_by_bit(monkeypatch: pytest.Monk
     ``compact`` comes back when all are gone.
     """
     monkeypatch.setattr(mapitem.compactor, "COMPACT_FROM_BYTES", 16 * KIB)
-    monkeypatch.setattr(mapitem.log, "_RELEASE_RECORDS", 10)
+    monkeypatch.setattr(mapitem.memorylog, "_RELEASE_RECORDS", 10)
     with Store(compact_at=None if by_hand else 1.6) as store:
         map_, log = store.map("m"), store._log
         assert isinstance(log, MemoryLog)

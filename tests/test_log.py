@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from mapitem import LogCorrupt, StoreClosed, StoreFailed
 from mapitem.disk import Disk
 from mapitem.frames import BASE_END, CUT, FRAME_BYTES, HEADER_BYTES, Scan, read_header
-from mapitem.log import FileLog, MemoryLog
+from mapitem.log import FileLog
+from mapitem.memorylog import MemoryLog
 from mapitem.newlog import NewFile, NewLog
 from mapitem.opening import OpenedLog, Recovery, open_to_read, open_to_write
 from mapitem.records import MAP_TTL, encode_record, rough_size

@@ -42,7 +42,19 @@ from .mutants import UNCHANGED, CannotPatch, Mutant, MutantFinder, mutants_of, p
 PROJECT = Path(__file__).parents[2]
 PACKAGE = "mapitem"
 SURVIVORS = Path(__file__).with_name("survivors.toml")
-MODULES = ("keyrange", "item", "limits", "engine", "state", "log", "preallocation", "newlog", "opening", "records")
+MODULES = (
+    "keyrange",
+    "item",
+    "limits",
+    "engine",
+    "state",
+    "log",
+    "memorylog",
+    "preallocation",
+    "newlog",
+    "opening",
+    "records",
+)
 
 # The tests of the modules by themselves: quick, and enough. Others can be named; those that start other processes or
 # the command line do not see the mutant, and those of threads judge by luck.
@@ -56,6 +68,7 @@ _NEAR: dict[str, Sequence[str]] = {
     "engine": ("engine",),
     "state": ("state", "engine"),
     "log": ("log", "opening"),
+    "memorylog": ("log",),
     "preallocation": ("mapped",),
     "newlog": ("log", "opening"),
     "opening": ("opening", "log"),
